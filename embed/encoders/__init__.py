@@ -1,0 +1,1 @@
+"""The frozen protein language models, each with its tokenizer and pooling."""

@@ -1,0 +1,136 @@
+"""Which encoder reads which sequences, and where in the store its vectors belong; never imports torch."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from embed.config import EmbedConfig, Model, Precision
+from embed.encoders.checkpoint import Checkpoint, open_checkpoint, weights_digest
+from embed.errors import EncoderError
+from embed.store.schema import fingerprint_digest
+
+_FAMILY = {"t5": "igt5", "esm": "esm2"}
+_EXPECTED = {"antibody": "t5", "antigen": "esm"}
+_COSMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
+"""Keys of config.json that change no vector."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One encoder with all that decides its vectors."""
+
+    role: Literal["antibody", "antigen"]
+    family: str
+    """`igt5` or `esm2`."""
+    checkpoint: Checkpoint
+    precision: Precision
+    facts: dict[str, object]
+    """What the fingerprint digests."""
+    fingerprint: str
+    """sha256 hex."""
+    store: Path
+
+    @property
+    def name(self) -> str:
+        """The fingerprint's folder in the store."""
+        return f"{self.family}-{self.precision}-{self.fingerprint[:16]}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the vectors lie."""
+        return self.store / self.name
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return int(str(self.checkpoint.config["d_model" if self.family == "igt5" else "hidden_size"]))
+
+    @property
+    def resolved(self) -> dict[str, str]:
+        """Where the weights came from; recorded beside the fingerprint, not part of it."""
+        return {"model": self.checkpoint.model, "revision": self.checkpoint.revision}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """The encoders of one config."""
+
+    paired: Source
+    """Reads antibodies with both chains."""
+    single: Source
+    """Reads antibodies without light chain; the same as `paired` unless the config names another."""
+    antigen: Source
+
+
+def find_sources(config: EmbedConfig) -> Sources:
+    """Open the checkpoints of a config and fingerprint them.
+
+    Raises:
+        EncoderError: A checkpoint is missing, has no safetensors, or is of the wrong family.
+    """
+    paired = _source(config, "antibody", config.antibody, config.antibody_revision)
+    single = paired
+    if config.single_chain not in ("same", "error"):
+        single = _source(config, "antibody", config.single_chain, config.single_chain_revision)
+    return Sources(
+        paired=paired,
+        single=single,
+        antigen=_source(config, "antigen", config.antigen, config.antigen_revision),
+    )
+
+
+def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Model, revision: str) -> Source:
+    checkpoint = open_checkpoint(model, revision)
+    kind = str(checkpoint.config.get("model_type"))
+    if kind != _EXPECTED[role]:
+        raise EncoderError(
+            f"embed.{role} = {model!r} is a model of type {kind!r}; the {role} encoder is of type "
+            f"{_EXPECTED[role]!r} ({_FAMILY[_EXPECTED[role]]})."
+        )
+    digest = weights_digest(checkpoint, config.store / "weights.json")
+    facts = _facts(config, role, checkpoint, digest)
+    return Source(
+        role=role,
+        family=_FAMILY[kind],
+        checkpoint=checkpoint,
+        precision=config.precision_of(role),
+        facts=facts,
+        fingerprint=fingerprint_digest(facts),
+        store=config.store,
+    )
+
+
+def _facts(
+    config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint: Checkpoint, digest: str
+) -> dict[str, object]:
+    precision = config.precision_of(role)
+    facts: dict[str, object] = {
+        "encoder": _FAMILY[str(checkpoint.config["model_type"])],
+        "architecture": {k: v for k, v in checkpoint.config.items() if k not in _COSMETIC},
+        "weights": digest,
+        "precision": _precision_facts(precision, config.threshold),
+        "attention": "sdpa",
+        "residues": "B, O, U, Z -> X",
+        "vector_dtype": config.vector_dtype,
+        "libraries": {name: _major(name) for name in ("torch", "transformers")},
+    }
+    if role == "antibody":
+        return facts | {"input": "heavy </s> light </s>", "pooling": f"mean, float32, {config.pooling}"}
+    long = {"policy": config.long, "window": config.window}
+    if config.long == "window":
+        long["stride"] = config.stride
+    return facts | {"input": "<cls> antigen <eos>", "pooling": "mean, float32, residues", "long": long}
+
+
+def _precision_facts(precision: Precision, threshold: float) -> dict[str, object]:
+    if precision == "int8":
+        return {"name": precision, "backend": "two-term, torch._int_mm", "elsewhere": "float32"}
+    if precision == "int8-bnb":
+        backend = f"bitsandbytes {version('bitsandbytes')}"
+        return {"name": precision, "backend": backend, "threshold": threshold, "elsewhere": "bfloat16"}
+    return {"name": precision}
+
+
+def _major(library: str) -> str:
+    return version(library).partition(".")[0]

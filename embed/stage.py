@@ -1,0 +1,245 @@
+"""Stage 1: a pairs table becomes a store of one vector per distinct sequence.
+
+1. read the table; its distinct antibodies and antigens are the work
+2. fingerprint the encoders, and take away what the store holds under these fingerprints
+3. load each encoder that has something left to read, run it over batches of like length, and publish shards
+With nothing left to read, torch is never imported.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embed.batching import share_of_work, token_budget
+from embed.config import EmbedConfig
+from embed.errors import EmbedError
+from embed.fingerprint import Source, Sources, find_sources
+from embed.pairs import PairsConfig, PairTable, read_pairs
+from embed.pieces import cut_pieces
+from embed.sequences import Antibody, antibody_keys, antigen_keys
+from embed.store.reader import Vectors
+from embed.store.writer import ShardWriter, create_folder
+
+# N sequences, K bytes of a key, B sequences in a batch, D width
+
+Progress = Callable[[str, int, int], None]
+"""Told a phase, and how much of how much of it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Sequences that one encoder must read."""
+
+    source: Source
+    sequences: list[Antibody] | list[str]
+    key_NK: npt.NDArray[np.uint8]
+    length_N: npt.NDArray[np.int32]
+    """Residues, all chains together."""
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+@dataclass(slots=True, kw_only=True)
+class EmbedResult:
+    """What one run of the embed stage did."""
+
+    pairs: int
+    """Accepted rows of the table."""
+    rejected: int
+    antibodies: int
+    """Distinct, of the whole table."""
+    antigens: int
+    single_chain: int
+    """Distinct antibodies without light chain."""
+    windowed: int
+    """Distinct antigens longer than one window."""
+    store: str
+    precision: dict[str, str]
+    fingerprints: dict[str, str]
+    """Folders of the store by what they hold: `paired`, `single`, `antigen`."""
+    revisions: dict[str, str]
+    normalised: dict[str, int]
+    warnings: list[str]
+    part: str
+    embedded: int = 0
+    reused: int = 0
+    tokens: int = 0
+    padded_tokens: int = field(default=0, repr=False)
+    encoding_seconds: float = 0.0
+    setup_seconds: float = 0.0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    stopped: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """List the result as `embed --json` prints it."""
+        names = [name for name in self.__dataclass_fields__ if name not in ("padded_tokens", "encoding_seconds")]
+        return {name: getattr(self, name) for name in names} | {
+            "padding_fraction": 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0,
+            "tokens_per_second": self.tokens / self.encoding_seconds if self.encoding_seconds else 0.0,
+        }
+
+
+class TooLargeError(EmbedError):
+    """Some sequences do not fit in memory even alone; everything else is in the store."""
+
+    exit_code = 1
+
+
+def run_embed(
+    config: EmbedConfig,
+    pairs: PairsConfig,
+    *,
+    part: tuple[int, int] = (1, 1),
+    started: float | None = None,
+    progress: Progress = lambda phase, done, total: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> EmbedResult:
+    """Bring every distinct sequence of a table into the store, once.
+
+    Args:
+        config: Encoders, precision and store.
+        pairs: The table.
+        part: `(i, N)`: only the i-th of N shares of the distinct sequences.
+        started: When the process started, in seconds since the epoch; now if not given.
+        progress: Told the tokens encoded.
+        stop: Polled at each batch; when true, what is encoded is published and the result says `stopped`.
+
+    Raises:
+        EmbedError: The table, the config, a checkpoint or the store cannot be used as it is.
+        TooLargeError: A sequence does not fit in memory; the others are done.
+    """
+    started = time.time() if started is None else started
+    entered = time.time()
+    table = read_table(config, pairs)
+    sources = find_sources(config)
+    work = [_missing(_share(whole, part)) for whole in find_work(table, sources)]
+    result = _describe(config, table, sources, part)
+    result.reused = sum(held for _, held in work)
+    result.setup_seconds = entered - started
+    too_large: list[str] = []
+    for missing, _ in work:
+        if len(missing) and not result.stopped:
+            too_large += _embed(config, missing, result, progress, stop)
+    result.seconds = time.time() - started
+    result.peak_memory_bytes = _peak_memory()
+    if too_large:
+        raise TooLargeError(
+            f"{len(too_large)} sequences do not fit in memory even alone ({', '.join(too_large[:5])}); everything "
+            f'else is in the store. Use a device with more memory, or embed.long = "window" with a smaller window.'
+        )
+    return result
+
+
+def read_table(config: EmbedConfig, pairs: PairsConfig) -> PairTable:
+    """Read the pairs table under the rules that the encoders add: single chains and long antigens.
+
+    Raises:
+        PairsError: The table cannot be used as it is.
+    """
+    longest = config.window if config.long == "error" else None
+    return read_pairs(pairs, single_chain=config.single_chain != "error", longest_antigen=longest)
+
+
+def vector_folders(config: EmbedConfig) -> tuple[Path, Path, Path]:
+    """Name the store folders of paired antibodies, single-chain antibodies and antigens."""
+    sources = find_sources(config)
+    return sources.paired.folder, sources.single.folder, sources.antigen.folder
+
+
+def find_work(table: PairTable, sources: Sources) -> list[Work]:
+    """List the distinct sequences of a table by the encoder that reads them."""
+    apart = sources.single.fingerprint != sources.paired.fingerprint
+    paired = [antibody for antibody in table.antibodies if antibody[1] is not None or not apart]
+    single = [antibody for antibody in table.antibodies if antibody[1] is None and apart]
+    work = [_antibody_work(sources.paired, paired), _antibody_work(sources.single, single)]
+    lengths = np.array([len(antigen) for antigen in table.antigens], np.int32)
+    return [w for w in work if len(w)] + [Work(sources.antigen, table.antigens, antigen_keys(table.antigens), lengths)]
+
+
+def _antibody_work(source: Source, antibodies: list[Antibody]) -> Work:
+    lengths = np.array([len(heavy) + len(light or "") for heavy, light in antibodies], np.int32)
+    return Work(source, antibodies, antibody_keys(antibodies), lengths)
+
+
+def _share(work: Work, part: tuple[int, int]) -> Work:
+    return work if part == (1, 1) else _take(work, share_of_work(work.length_N.astype(np.int64), work.key_NK, part))
+
+
+def _missing(work: Work) -> tuple[Work, int]:
+    absent_N = Vectors(work.source.folder).find(work.key_NK) < 0
+    return _take(work, absent_N), int((~absent_N).sum())
+
+
+def _take(work: Work, chosen_N: npt.NDArray[np.bool_]) -> Work:
+    sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N)]
+    return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])  # type: ignore[arg-type]
+
+
+def _embed(
+    config: EmbedConfig, work: Work, result: EmbedResult, progress: Progress, stop: Callable[[], bool]
+) -> list[str]:
+    before = time.time()
+    from embed.encoders.open import open_encoder
+    from embed.inference import Loop
+
+    encoder = open_encoder(work.source, config)
+    result.setup_seconds += time.time() - before
+    folder = create_folder(config.store, work.source.name, work.source.facts, work.source.resolved)
+    writer = ShardWriter(
+        folder,
+        fingerprint=work.source.fingerprint,
+        dim=encoder.dim,
+        dtype=config.vector_dtype,
+        shard_rows=config.shard_rows,
+    )
+    with writer:
+
+        def write(index_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float32]) -> None:
+            writer.add(work.key_NK[index_B], vector_BD, work.length_N[index_B])
+            result.embedded += len(index_B)
+
+        loop = Loop(encoder, work.sequences, cut_pieces(work.sequences, encoder.token_count, config), write)
+        phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
+        tally = loop.run(
+            None if config.buckets == "auto" else config.buckets,
+            token_budget(config.tokens_per_batch, encoder.device.type),
+            lambda done, total: progress(phase, done, total),
+            stop,
+        )
+    result.tokens += tally.tokens
+    result.padded_tokens += tally.padded
+    result.encoding_seconds += tally.seconds
+    result.stopped = tally.stopped
+    return [f"a {work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
+
+
+def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tuple[int, int]) -> EmbedResult:
+    by_use = {"paired": sources.paired, "single": sources.single, "antigen": sources.antigen}
+    return EmbedResult(
+        pairs=table.rows,
+        rejected=len(table.rejected),
+        antibodies=len(table.antibodies),
+        antigens=len(table.antigens),
+        single_chain=sum(light is None for _, light in table.antibodies),
+        windowed=sum(len(antigen) > config.window for antigen in table.antigens) if config.long == "window" else 0,
+        store=str(config.store),
+        precision={"antibody": config.precision_of("antibody"), "antigen": config.precision_of("antigen")},
+        fingerprints={use: source.name for use, source in by_use.items()},
+        revisions={use: source.checkpoint.revision for use, source in by_use.items() if source.checkpoint.revision},
+        normalised=dict(table.normalised),
+        warnings=list(table.warnings),
+        part=f"{part[0]}/{part[1]}",
+    )
+
+
+def _peak_memory() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

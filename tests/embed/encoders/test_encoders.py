@@ -1,0 +1,139 @@
+"""Vectors against the plain Hugging Face forward of one unpadded sequence."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import BitsAndBytesConfig, EsmModel, EsmTokenizer, T5EncoderModel, T5Tokenizer
+
+from embed.encoders.checkpoint import open_checkpoint
+from embed.encoders.esm2 import Esm2
+from embed.encoders.igt5 import IgT5
+from embed.encoders.loading import Arithmetic
+from embed.inference import Loop
+from embed.pieces import cut_pieces
+
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+BOUNDS = {"fp32": 1e-5, "bf16": 2e-2, "int8": 3e-2}
+
+
+def sequences_of(lengths, seed=0):
+    """Random sequences, one of each length."""
+    rng = np.random.default_rng(seed)
+    return ["".join(rng.choice(list(RESIDUES), length)) for length in lengths]
+
+
+def arithmetic(precision, threshold=6.0):
+    """An arithmetic on the CPU."""
+    return Arithmetic(precision=precision, threshold=threshold, device="cpu")
+
+
+def vectors_of(encoder, sequences, config, *, budget=600, edges=None, order=None):
+    """Run the loop over sequences in an order and return their vectors in the given one."""
+    order = list(range(len(sequences))) if order is None else list(order)
+    chosen = [sequences[i] for i in order]
+    vector_ND = np.full((len(sequences), encoder.dim), np.nan, np.float32)
+
+    def write(index_B, vector_BD):
+        vector_ND[np.array(order)[index_B]] = vector_BD
+
+    Loop(encoder, chosen, cut_pieces(chosen, encoder.token_count, config), write).run(
+        edges, budget, lambda done, total: None, lambda: False
+    )
+    return vector_ND
+
+
+def plain_antibody(folder, antibody, *, pooling="residues"):
+    """One antibody through T5EncoderModel and T5Tokenizer alone."""
+    model = T5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
+    heavy, light = antibody
+    text = " ".join(heavy) + (f" </s> {' '.join(light)}" if light else "")
+    encoded = T5Tokenizer.from_pretrained(folder)(text, return_tensors="pt", return_special_tokens_mask=True)
+    mask = encoded.pop("special_tokens_mask")[0].bool()
+    if pooling == "residues":
+        mask = mask | (encoded.input_ids[0] == 1)
+    with torch.inference_mode():
+        hidden_LD = model(**encoded).last_hidden_state[0]
+    return hidden_LD[~mask].double().mean(0).numpy()
+
+
+def plain_antigen(folder, antigen, windows):
+    """One antigen through EsmModel and EsmTokenizer alone, its windows averaged residue by residue."""
+    model = EsmModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False).eval()
+    tokenizer = EsmTokenizer.from_pretrained(folder)
+    total_LD, count_L1 = np.zeros((len(antigen), 128)), np.zeros((len(antigen), 1))
+    for start, end in windows:
+        with torch.inference_mode():
+            hidden_LD = model(**tokenizer(antigen[start:end], return_tensors="pt")).last_hidden_state[0, 1:-1]
+        total_LD[start:end] += hidden_LD.double().numpy()
+        count_L1[start:end] += 1
+    return (total_LD / count_L1).mean(0)
+
+
+def relative_error(actual, expected):
+    """The largest relative L2 error of a row."""
+    return float(np.max(np.linalg.norm(actual - expected, axis=1) / np.linalg.norm(expected, axis=1)))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_antibody_vectors_are_those_of_hugging_face(checkpoints, embed_config, precision):
+    """Paired and single chains, batched, equal the plain forward within the precision's bound."""
+    heavy, light = sequences_of([110, 121, 121, 118, 1]), sequences_of([105, 107, 107, 109, 1], seed=1)
+    antibodies = [*zip(heavy, light, strict=True), (heavy[0], None), ("ACDEFGHIKLMNPQRSTVWYX" * 5, "XX")]
+    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision), "residues")
+    expected = np.stack([plain_antibody(checkpoints / "igt5", antibody) for antibody in antibodies])
+    assert relative_error(vectors_of(encoder, antibodies, embed_config), expected) < BOUNDS[precision]
+
+
+def test_card_pooling_counts_the_separator(checkpoints, embed_config):
+    """`card` is the published recipe, whose special-tokens mask leaves the inner separator in the mean."""
+    antibody = (sequences_of([40])[0], sequences_of([30], seed=1)[0])
+    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic("fp32"), "card")
+    vector_1D = vectors_of(encoder, [antibody], embed_config)
+    card, residues = (plain_antibody(checkpoints / "igt5", antibody, pooling=p) for p in ("card", "residues"))
+    assert relative_error(vector_1D, card[None]) < 1e-5 < relative_error(vector_1D, residues[None])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_antigen_vectors_are_those_of_hugging_face(checkpoints, embed_config, precision):
+    """Short antigens, one of exactly a window and one of several windows, within the precision's bound."""
+    antigens = sequences_of([5, 60, 61, 1022, 1100, 2100])
+    spans = [[(0, len(antigen))] for antigen in antigens[:4]]
+    spans += [[(0, 1022), (511, 1100)], [(0, 1022), (511, 1533), (1022, 2044), (1533, 2100)]]
+    encoder = Esm2(open_checkpoint(str(checkpoints / "esm2"), ""), arithmetic(precision))
+    expected = np.stack([plain_antigen(checkpoints / "esm2", *pair) for pair in zip(antigens, spans, strict=True)])
+    assert relative_error(vectors_of(encoder, antigens, embed_config), expected) < BOUNDS[precision]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_vector_does_not_depend_on_its_neighbours(checkpoints, embed_config, precision):
+    """The same antibodies under 20 batch compositions, bucketings and orders agree within FORMAT.md's 1e-5."""
+    rng = np.random.default_rng(3)
+    antibodies = list(zip(sequences_of(rng.integers(100, 130, 24)), sequences_of(rng.integers(95, 115, 24), 1), strict=True))
+    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision), "residues")
+    reference_ND = vectors_of(encoder, antibodies, embed_config, budget=1)
+    for _ in range(20):
+        vector_ND = vectors_of(
+            encoder,
+            antibodies,
+            embed_config,
+            budget=int(rng.integers(1, 6000)),
+            edges=[None, (256, 384, 512), (240,)][rng.integers(3)],
+            order=rng.permutation(24),
+        )
+        assert relative_error(vector_ND, reference_ND) < 1e-5
+
+
+@pytest.mark.parametrize("threshold", [0.0, 6.0])
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_bitsandbytes_is_transformers_own(checkpoints, embed_config, threshold):
+    """`int8-bnb` equals the model that transformers loads with `load_in_8bit`, in the same batches."""
+    antigens = sequences_of([80, 80, 80])
+    quantisation = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=threshold)
+    model = EsmModel.from_pretrained(
+        checkpoints / "esm2", quantization_config=quantisation, dtype=torch.bfloat16, add_pooling_layer=False
+    ).eval()
+    ids_BL = EsmTokenizer.from_pretrained(checkpoints / "esm2")(antigens, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        expected = model(input_ids=ids_BL).last_hidden_state[:, 1:-1].float().mean(1).numpy()
+    encoder = Esm2(open_checkpoint(str(checkpoints / "esm2"), ""), arithmetic("int8-bnb", threshold))
+    assert relative_error(vectors_of(encoder, antigens, embed_config), expected) < 1e-3

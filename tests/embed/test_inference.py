@@ -1,0 +1,130 @@
+"""The loop when memory, vectors or the user interrupt it."""
+
+import numpy as np
+import pytest
+import torch
+
+from embed.encoders.encoder import Encoder
+from embed.errors import EncoderError
+from embed.inference import Loop
+from embed.pieces import cut_pieces
+
+LETTERS = "ACDEFGHIKLMNPQRSTVWY"
+
+
+class Counting(Encoder):
+    """Sums letters: a vector is (mean of ids, 1), so that the truth is plain arithmetic."""
+
+    pad = 0
+    dim = 2
+    device = torch.device("cpu")
+
+    def __init__(self, fail=lambda batch: None):
+        self.fail = fail
+        self.calls = 0
+
+    def token_count(self, residues, chains):
+        return residues + 2
+
+    def tokenise(self, sequence, start, end):
+        ids = np.array([99, *(LETTERS.index(c) + 1 for c in sequence[start:end]), 99])
+        return ids, ids != 99
+
+    def forward(self, batch):
+        self.calls += 1
+        self.fail(batch)
+        weight_BL = torch.from_numpy(batch.weight_BL)
+        ids_BL = torch.from_numpy(batch.ids_BL).float()
+        return torch.stack([(ids_BL * weight_BL).sum(1), weight_BL.sum(1)], 1)
+
+
+def run(encoder, sequences, config, *, budget=50, stop=lambda: False):
+    """Run the loop; return vectors by sequence and the tally."""
+    vectors = {}
+
+    def write(index_B, vector_BD):
+        for i, vector_D in zip(index_B.tolist(), vector_BD, strict=True):
+            assert i not in vectors
+            vectors[i] = vector_D
+
+    loop = Loop(encoder, sequences, cut_pieces(sequences, encoder.token_count, config), write)
+    return vectors, loop.run(None, budget, lambda done, total: None, stop)
+
+
+@pytest.fixture
+def sequences():
+    """Thirty sequences of 1 to 25 residues, one of them long enough for windows."""
+    rng = np.random.default_rng(0)
+    return ["".join(rng.choice(list(LETTERS), n)) for n in [*rng.integers(1, 26, 29), 3000]]
+
+
+def truth(sequence):
+    """The vector that `Counting` must give."""
+    return np.mean([LETTERS.index(c) + 1 for c in sequence])
+
+
+def out_of_memory_above(tokens):
+    """A forward that fails on batches of more than so many tokens."""
+
+    def fail(batch):
+        if batch.ids_BL.size > tokens:
+            raise torch.OutOfMemoryError("fake")
+
+    return fail
+
+
+def test_means_are_arithmetic_means(sequences, embed_config):
+    """Weights add up to the plain mean; windows to the mean of each residue's mean."""
+    vectors, tally = run(Counting(), sequences, embed_config)
+    for i, sequence in enumerate(sequences):
+        assert vectors[i] == pytest.approx([truth(sequence), 1], rel=1e-5)
+    assert tally.tokens == sum(len(s) + 2 for s in sequences[:29]) + 1024 * 4 + 3000 - 4 * 511 + 2
+
+
+def test_out_of_memory_splits_the_batch_and_loses_nothing(sequences, embed_config):
+    """The same vectors come out when only small batches fit, in each of the words that memory errors use."""
+    expected, _ = run(Counting(), sequences, embed_config, budget=400)
+    for error in (torch.OutOfMemoryError("x"), RuntimeError("CUDA out of memory."), MemoryError()):
+
+        def fail(batch, error=error):
+            if len(batch.ids_BL) > 1:
+                raise error
+
+        vectors, tally = run(Counting(fail), sequences, embed_config, budget=400)
+        assert tally.too_large == []
+        assert {i: v.tolist() for i, v in vectors.items()} == {i: v.tolist() for i, v in expected.items()}
+
+
+def test_a_lone_sequence_that_does_not_fit_is_named_and_the_rest_done(sequences, embed_config):
+    """What cannot be encoded is reported; everything else is handed on."""
+    vectors, tally = run(Counting(out_of_memory_above(500)), sequences, embed_config)
+    assert set(tally.too_large) == {29}
+    assert sorted(vectors) == list(range(29))
+
+
+def test_other_errors_are_not_taken_for_memory(sequences, embed_config):
+    """A broken kernel stops the loop at once."""
+
+    def fail(batch):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        run(Counting(fail), sequences, embed_config)
+
+
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "zeros")])
+def test_broken_vectors_stop_the_loop(sequences, embed_config, value, message):
+    """A vector that is not finite, or all zero, is never handed on."""
+    encoder = Counting()
+    encoder.forward = lambda batch: torch.full((len(batch.ids_BL), 2), value)
+    with pytest.raises(EncoderError, match=message):
+        run(encoder, sequences, embed_config)
+
+
+def test_a_stop_hands_on_what_is_encoded(sequences, embed_config):
+    """After a stop the loop ends soon, and what it encoded is right."""
+    encoder = Counting()
+    vectors, tally = run(encoder, sequences, embed_config, stop=lambda: encoder.calls >= 8)
+    assert tally.stopped
+    assert 0 < len(vectors) < 29
+    assert all(vectors[i][0] == pytest.approx(truth(sequences[i]), rel=1e-5) for i in vectors)

@@ -1,0 +1,1 @@
+"""Stage 2: a store becomes a regressor of pKd."""
