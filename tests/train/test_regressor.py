@@ -1,0 +1,158 @@
+"""The network: what prepares its input, recomputed activations, and compiling once for all batches."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.acceleration import compile_mode, has_compiler, resolve_device
+from train.dataset import Matrix
+from train.errors import TrainError
+from train.features import fit_preparation
+from train.regressor import Regressor
+from train.schedule import Stopper, learning_rate, rows_of_step
+
+CPU = torch.device("cpu")
+
+
+def neighbours(rows: int, dim: int, seed: int = 0) -> np.ndarray:
+    """Vectors that differ in the fourth digit along correlated directions, as point mutants do."""
+    random = np.random.default_rng(seed)
+    spread = random.normal(size=(rows, dim)) @ random.normal(size=(dim, dim)) * 1e-4
+    return (random.normal(size=dim) + spread).astype(np.float32)
+
+
+def test_whitened_training_vectors_are_uncorrelated_with_unit_variance() -> None:
+    """On the training pairs (vectors counted as often as used) the covariance is the identity, ridge aside."""
+    vector_UD = neighbours(500, 6)
+    count_U = np.random.default_rng(1).integers(0, 4, 500)
+    found = fit_preparation(Matrix.of(vector_UD), count_U, "whiten")
+    used = np.repeat(vector_UD, count_U, axis=0).astype(np.float64)
+    prepared = (used - found.mean_D) @ found.map_DD
+    variance, axes = np.linalg.eigh(np.cov(used.T, bias=True))
+    expected = variance / (variance + 1e-4 * variance.max())
+    np.testing.assert_allclose(np.sort(np.var(prepared, axis=0)), np.sort(expected), rtol=1e-2)
+    np.testing.assert_allclose(np.cov(prepared.T, bias=True), np.diag(np.var(prepared, axis=0)), atol=1e-2)
+    assert axes.shape == (6, 6)
+
+
+def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
+    """Columns of the training pairs are centred and scaled, one by one."""
+    vector_UD = neighbours(300, 5)
+    found = fit_preparation(Matrix.of(vector_UD), np.ones(300, np.int64), "standardise")
+    prepared = (vector_UD - found.mean_D) @ found.map_DD
+    np.testing.assert_allclose(prepared.mean(axis=0), 0, atol=2e-3)
+    np.testing.assert_allclose(prepared.std(axis=0), 1, rtol=1e-3)
+
+
+@pytest.mark.parametrize("features", ["standardise", "whiten"])
+def test_a_constant_column_becomes_zero(features) -> None:
+    """One antigen in training: its vector says nothing, and another antigen must not be blown up."""
+    vector_UD = np.array([[0.3, -1.7], [0.9, 2.0]], np.float32)
+    found = fit_preparation(Matrix.of(vector_UD), np.array([50, 0]), features)
+    np.testing.assert_array_equal((vector_UD - found.mean_D) @ found.map_DD, 0)
+
+
+def test_preparation_survives_bf16_autocast() -> None:
+    """Neighbours stay apart under autocast, where bf16 vectors would be the same."""
+    vector_UD = neighbours(64, 8)
+    regressor = Regressor(8, 8, widths=(16,))
+    found = fit_preparation(Matrix.of(vector_UD), np.ones(64, np.int64), "whiten")
+    regressor.fit(found, found, target_mean=8.0, target_std=1.0)
+    vectors = torch.from_numpy(vector_UD)
+    plain = regressor(vectors, vectors)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = regressor(vectors, vectors)
+    assert cast.dtype == torch.float32
+    assert torch.corrcoef(torch.stack([plain, cast]))[0, 1] > 0.999
+
+
+def _gradients(checkpointing: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    regressor = Regressor(12, 8, widths=(64, 32, 16), dropout=0.3, checkpointing=checkpointing).train()
+    regressor(*inputs).square().sum().backward()
+    return [parameter.grad for parameter in regressor.parameters()]
+
+
+@pytest.mark.parametrize("checkpointing", ["wide", "all"])
+def test_recomputing_changes_no_gradient(checkpointing) -> None:
+    """Gradients are bit-equal with and without recomputation, dropout included."""
+    inputs = torch.randn(16, 12), torch.randn(16, 8)
+    for plain, recomputed in zip(_gradients("none", inputs), _gradients(checkpointing, inputs), strict=True):
+        assert torch.equal(plain, recomputed)
+
+
+@pytest.mark.parametrize(("checkpointing", "recomputed"), [("none", 0), ("wide", 1), ("all", 3)])
+def test_checkpointing_names_its_blocks(checkpointing, recomputed) -> None:
+    """`wide` recomputes the widest block, `all` every one: fewer activations are kept for the backward pass."""
+    calls = []
+    regressor = Regressor(12, 8, widths=(64, 32, 16), checkpointing=checkpointing).train()
+    for block in regressor.blocks:
+        block.core.register_forward_pre_hook(lambda *_: calls.append(1))
+    regressor(torch.randn(4, 12), torch.randn(4, 8)).sum().backward()
+    assert len(calls) == 3 + recomputed
+
+
+@given(st.integers(1, 500), st.floats(0, 1), st.floats(1e-6, 1))
+@settings(deadline=None, max_examples=100)
+def test_the_learning_rate_rises_once_then_falls_to_nothing(total, warmup, peak) -> None:
+    """Never above the peak, never negative, rising then falling."""
+    rates = [learning_rate(step, total=total, warmup=warmup, peak=peak) for step in range(total)]
+    assert all(0 <= rate <= peak * (1 + 1e-12) for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert learning_rate(total, total=total, warmup=0.0, peak=peak) == pytest.approx(0, abs=1e-12)
+
+
+@given(st.integers(1, 1000), st.integers(1, 64), st.integers(1, 8))
+@settings(deadline=None, max_examples=100)
+def test_steps_share_out_all_rows(rows, batch_size, accumulation) -> None:
+    """The rows of an epoch's steps add up to the epoch, none empty."""
+    steps = math.ceil(math.ceil(rows / batch_size) / accumulation)
+    shares = [rows_of_step(step, rows=rows, batch_size=batch_size, accumulation=accumulation) for step in range(steps)]
+    assert sum(shares) == rows
+    assert min(shares) > 0
+
+
+def test_early_stopping_waits_and_never_takes_nan() -> None:
+    """The best is kept with its epoch and step; `patience` epochs without a better one end it, 0 never."""
+    stopper = Stopper()
+    for epoch, error in enumerate([3.0, 2.0, math.nan, 2.0], 1):
+        stopper = stopper.after(error, epoch=epoch, step=10 * epoch)
+    assert (stopper.best, stopper.best_epoch, stopper.best_step) == (2.0, 2, 20)
+    assert stopper.is_done(2)
+    assert not stopper.is_done(3)
+    assert not stopper.is_done(0)
+
+
+def test_compiling_is_decided_by_work_compiler_and_accumulation() -> None:
+    """`auto` compiles long trainings, and says why not; CUDA graphs never meet accumulation."""
+
+    def mode(asked, *, device="cpu", work=1e30, accumulation=1, compiler=True):
+        return compile_mode(asked, device=torch.device(device), work=work, accumulation=accumulation, compiler=compiler)
+
+    assert mode("auto")[0] == "default"
+    assert mode("auto", work=1.0) == (None, "the training is too short to win the compile time back")
+    assert mode("auto", compiler=False) == (None, "no C++ compiler (g++ or $CXX) found")
+    assert mode("off")[0] is None
+    assert mode("max-autotune", device="cuda")[0] == "max-autotune"
+    assert mode("max-autotune", device="cuda", accumulation=2)[0] == "max-autotune-no-cudagraphs"
+    with pytest.raises(TrainError, match=r"train.compile = 'default' needs a C\+\+ compiler"):
+        mode("default", compiler=False)
+
+
+def test_a_missing_gpu_is_refused_by_name() -> None:
+    """A CUDA device that is not there is an error that names it, and `auto` finds something."""
+    with pytest.raises(TrainError, match=r"train\.device = 'cuda:99'"):
+        resolve_device("cuda:99")
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+def test_no_compiler_is_found_where_there_is_none(monkeypatch) -> None:
+    """The search follows $CXX, as the compiler of torch does."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not has_compiler()

@@ -1,0 +1,147 @@
+"""The loop: weighted accumulation, no recompilation, early stopping, divergence."""
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from train.checkpoint import Checkpointer
+from train.config import TrainConfig
+from train.dataset import build_dataset
+from train.errors import TrainError
+from train.features import fit_preparation
+from train.loader import Loader
+from train.regressor import Regressor
+from train.rundir import RunDir
+from train.trainer import Parts, Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def make_trainer(planted, tmp_path):
+    """Build a small trainer by hand: 201 pairs train, 51 validate, neither a multiple of a batch."""
+    source = planted(252)
+    dataset = build_dataset(source.table, source.folders)
+    train, valid = np.arange(201), np.arange(201, 252)
+
+    def make(*, compiled: bool = False, checkpointing: str = "none", **fields) -> Trainer:
+        config = TrainConfig(**{"run": tmp_path / "run", "widths": (32, 16), "batch_size": 32, "epochs": 3, **fields})
+        torch.manual_seed(0)
+        regressor = Regressor(6, 5, widths=config.widths, dropout=config.dropout, checkpointing=checkpointing)
+        preparations = [
+            fit_preparation(matrix, np.bincount(dataset.row_N2[train, side], minlength=len(matrix)), "whiten")
+            for side, matrix in enumerate((dataset.antibodies, dataset.antigens))
+        ]
+        target = dataset.target_N[train]
+        regressor.fit(*preparations, target_mean=float(target.mean()), target_std=float(target.std()))
+        parts = Parts(
+            train=Loader(dataset, train, config.batch_size, CPU),
+            train_rows=len(train),
+            valid=Loader(dataset, valid, 2 * config.batch_size, CPU),
+            valid_target_M=dataset.target_N[valid],
+        )
+        forward = torch.compile(regressor, fullgraph=True, dynamic=False, backend="aot_eager")
+        return Trainer(config, regressor, parts, forward=forward if compiled else regressor, bf16=False)
+
+    return make
+
+
+def fit(trainer: Trainer, folder, stop=lambda: False) -> bool:
+    run = RunDir(folder)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    facts = {"antibody_dim": 6, "antigen_dim": 5, "widths": [32, 16]}
+    with Checkpointer(run, keep=1, facts=facts) as checkpointer:
+        return trainer.fit(
+            checkpointer, on_epoch=lambda line: None, progress=lambda phase, done, total: None, stop=stop
+        )
+
+
+def gradients_of_steps(trainer: Trainer, folder) -> list[list[torch.Tensor]]:
+    """Collect the gradient of every optimizer step."""
+    found = []
+
+    def keep(optimizer, *_):
+        weights = (weight for group in optimizer.param_groups for weight in group["params"])
+        found.append([weight.grad.clone() for weight in weights])
+
+    handle = register_optimizer_step_pre_hook(keep)
+    fit(trainer, folder)
+    handle.remove()
+    return found
+
+
+def test_accumulated_batches_are_one_large_batch(make_trainer, tmp_path) -> None:
+    """Four batches of 16 give the gradient of one of 64 at every step, the short last one included."""
+    still = {"lr": 1e-30, "dropout": 0.0, "weight_decay": 0.0, "clip": 1e9, "epochs": 1}
+    small = gradients_of_steps(make_trainer(batch_size=16, accumulation=4, **still), tmp_path / "a")
+    large = gradients_of_steps(make_trainer(batch_size=64, accumulation=1, **still), tmp_path / "b")
+    assert len(small) == len(large) == 4
+    for ones, others in zip(small, large, strict=True):
+        for one, other in zip(ones, others, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_bounds_the_gradient(make_trainer, tmp_path) -> None:
+    """The norm of what reaches the optimizer is at most `clip`."""
+    for step in gradients_of_steps(make_trainer(clip=0.01), tmp_path / "run"):
+        assert torch.stack([gradient.norm() for gradient in step]).norm() <= 0.01 * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "all"])
+def test_nothing_is_recompiled_after_the_warm_up(make_trainer, tmp_path, checkpointing) -> None:
+    """Odd row counts in training and validation, two epochs: one compilation serves them all."""
+    trainer = make_trainer(compiled=True, checkpointing=checkpointing, epochs=2)
+    trainer.warm_up()
+    with torch.compiler.set_stance("fail_on_recompile"):
+        assert fit(trainer, tmp_path / "run")
+    assert len(trainer.position.history) == 2
+
+
+def test_compiled_and_recomputed_training_learns_the_same(make_trainer, tmp_path) -> None:
+    """Without dropout, compiled with recomputation and eager agree on every epoch's errors."""
+    histories = []
+    for name, compiled, checkpointing in (("a", False, "none"), ("b", True, "wide")):
+        trainer = make_trainer(compiled=compiled, checkpointing=checkpointing, dropout=0.0)
+        fit(trainer, tmp_path / name)
+        histories.append([(line["train_rmse"], line["valid_rmse"]) for line in trainer.position.history])
+    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+
+
+def test_the_warm_up_changes_nothing(make_trainer, tmp_path) -> None:
+    """Weights, gradients and random state are as before, and training goes the same way."""
+    warmed, plain = make_trainer(), make_trainer()
+    before = torch.get_rng_state()
+    warmed.warm_up()
+    assert torch.equal(torch.get_rng_state(), before)
+    histories = []
+    for name, trainer in (("a", warmed), ("b", plain)):
+        torch.manual_seed(1)
+        fit(trainer, tmp_path / name)
+        histories.append([line["valid_rmse"] for line in trainer.position.history])
+    assert histories[0] == histories[1]
+
+
+def test_training_stops_early(make_trainer, tmp_path) -> None:
+    """With nothing learnt after the first epoch, `patience` more epochs are the end."""
+    trainer = make_trainer(lr=1e-30, epochs=50, patience=3, dropout=0.0)
+    assert fit(trainer, tmp_path / "run")
+    assert trainer.position.epoch <= 10
+    assert trainer.position.epoch == trainer.position.stopper.best_epoch + 3
+
+
+def test_divergence_is_told(make_trainer, tmp_path) -> None:
+    """A loss that is no number ends training with the epoch and the rate."""
+    trainer = make_trainer(lr=1e38, clip=1e38, warmup=0.0)
+    with pytest.raises(TrainError, match=r"diverged in epoch \d \(train.lr = 1e\+38\)"):
+        fit(trainer, tmp_path / "run")
+
+
+def test_the_best_epoch_is_the_one_with_the_least_error(make_trainer, tmp_path) -> None:
+    """Epochs count from 1, and its step leads to its checkpoint."""
+    trainer = make_trainer(epochs=6, lr=1e-2)
+    fit(trainer, tmp_path / "run")
+    errors = [line["valid_rmse"] for line in trainer.position.history]
+    best = int(np.argmin(errors))
+    assert trainer.position.stopper.best_epoch == best + 1
+    assert trainer.position.stopper.best_step == trainer.position.history[best]["step"]

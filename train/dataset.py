@@ -1,0 +1,187 @@
+"""What the train stage reads: pairs as row numbers into two matrices that hold each distinct vector once.
+
+Shapes: N pairs, B rows asked for, U distinct sequences, D width of one vector, F width of both of a pair.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from embed.pairs import PairTable
+from embed.sequences import antibody_keys, antigen_keys
+from embed.store.reader import Vectors
+from train.errors import TrainError
+
+_BLOCK_VALUES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorFolders:
+    """Store folders that hold the vectors of a table."""
+
+    paired: Path
+    """Antibodies with both chains."""
+    single: Path
+    """Antibodies without light chain; the same folder unless another checkpoint reads them."""
+    antigen: Path
+    """Antigens."""
+
+
+class Matrix:
+    """One float32 vector per distinct sequence, read from the mapped shards until it is made resident."""
+
+    def __init__(
+        self,
+        dim: int,
+        readers: Sequence[Vectors],
+        reader_U: npt.NDArray[np.int8],
+        location_U: npt.NDArray[np.int64],
+    ) -> None:
+        """Row u is the vector at `location_U[u]` of `readers[reader_U[u]]`."""
+        self.dim = dim
+        self._readers = readers
+        self._reader_U = reader_U
+        self._location_U = location_U
+        self._resident_UD: npt.NDArray[np.float32] | None = None
+        self._on: dict[torch.device, torch.Tensor] = {}
+
+    @classmethod
+    def of(cls, vector_UD: npt.NDArray[np.float32]) -> "Matrix":
+        """Hold an array that is in memory already; it is not copied."""
+        rows, dim = vector_UD.shape
+        matrix = cls(dim, (), np.zeros(rows, np.int8), np.zeros(rows, np.int64))
+        matrix._resident_UD = np.ascontiguousarray(vector_UD, np.float32)
+        return matrix
+
+    def __len__(self) -> int:
+        return len(self._location_U)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole matrix in memory."""
+        return len(self) * self.dim * 4
+
+    def gather(
+        self, index_B: npt.NDArray[np.int64], out_BD: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Copy rows, in the order asked for, to `out_BD` or to a new array."""
+        out_BD = np.empty((len(index_B), self.dim), np.float32) if out_BD is None else out_BD
+        if self._resident_UD is not None:
+            resident_UD, index = torch.from_numpy(self._resident_UD), torch.from_numpy(index_B)
+            torch.index_select(resident_UD, 0, index, out=torch.from_numpy(out_BD))
+            return out_BD
+        reader_B, location_B = self._reader_U[index_B], self._location_U[index_B]
+        for number, reader in enumerate(self._readers):
+            (place,) = np.nonzero(reader_B == number)
+            if len(place) == len(index_B):
+                return reader.read(location_B, out_BD)
+            if len(place):
+                out_BD[place] = reader.read(location_B[place])
+        return out_BD
+
+    def resident(self) -> npt.NDArray[np.float32]:
+        """Read all rows into host memory, once; later gathers come from there."""
+        if self._resident_UD is None:
+            self._resident_UD = self.gather(np.arange(len(self)))
+        return self._resident_UD
+
+    def on(self, device: torch.device) -> torch.Tensor:
+        """Hold all rows on a device, copied there once; on the CPU this is the resident array itself."""
+        if device.type == "cpu":
+            return torch.from_numpy(self.resident())
+        if device not in self._on:
+            whole_UD = torch.empty(len(self), self.dim, device=device)
+            for index_B in blocks(np.arange(len(self)), self.dim):
+                whole_UD[index_B[0] : index_B[-1] + 1].copy_(torch.from_numpy(self.gather(index_B)))
+            self._on[device] = whole_UD
+        return self._on[device]
+
+    def bytes_missing(self, device: torch.device | None) -> int:
+        """Bytes that `on(device)`, or `resident()` for None, would still take."""
+        on_host = device is None or device.type == "cpu"
+        there = self._resident_UD is not None if on_host else device in self._on
+        return 0 if there else self.nbytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Pairs of a table and the vectors they point to; no vector is copied per pair."""
+
+    row_N2: npt.NDArray[np.int64]
+    """Row of the antibody matrix and row of the antigen matrix."""
+    target_N: npt.NDArray[np.float32]
+    """Affinity as pKd; NaN where the table has none."""
+    antibodies: Matrix
+    antigens: Matrix
+    id: list[str]
+
+    def __len__(self) -> int:
+        return len(self.row_N2)
+
+    @property
+    def dim(self) -> int:
+        """Width of both vectors side by side."""
+        return self.antibodies.dim + self.antigens.dim
+
+    def features(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Gather antibody and antigen vectors of pairs side by side, [B, F]."""
+        row_B2 = self.row_N2[index_B]
+        return np.hstack([self.antibodies.gather(row_B2[:, 0]), self.antigens.gather(row_B2[:, 1])])
+
+
+def blocks(index_N: npt.NDArray[np.int64], width: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Cut row numbers into stretches whose rows of `width` values stay small: 32 MiB as float64."""
+    step = max(1, _BLOCK_VALUES // max(1, width))
+    for start in range(0, len(index_N), step):
+        yield index_N[start : start + step]
+
+
+def build_dataset(table: PairTable, folders: VectorFolders) -> Dataset:
+    """Find the vectors of all pairs in the store; none is read yet.
+
+    Raises:
+        TrainError: Vectors are missing, or paired and single-chain vectors differ in width.
+    """
+    antibodies, antibodies_missing = _antibody_matrix(table.antibodies, folders)
+    antigen_reader = Vectors(folders.antigen)
+    location_U = antigen_reader.find(antigen_keys(table.antigens))
+    antigens = Matrix(antigen_reader.dim, (antigen_reader,), np.zeros(len(location_U), np.int8), location_U)
+    antigens_missing = int((location_U < 0).sum())
+    if antibodies_missing or antigens_missing:
+        raise TrainError(
+            f"{antibodies_missing:,} of {len(antibodies):,} antibodies and {antigens_missing:,} of "
+            f"{len(antigens):,} antigens have no vector in the store {folders.paired.parent}; "
+            f"`bindcache embed --config FILE` completes it."
+        )
+    affinity_N = np.full(len(table.id), np.nan) if table.affinity_N is None else table.affinity_N
+    return Dataset(
+        row_N2=table.pair_N2.astype(np.int64),
+        target_N=affinity_N.astype(np.float32),
+        antibodies=antibodies,
+        antigens=antigens,
+        id=table.id,
+    )
+
+
+def _antibody_matrix(antibodies: list[tuple[str, str | None]], folders: VectorFolders) -> tuple[Matrix, int]:
+    """Find antibodies in the paired and the single-chain folder; the second value counts those in neither."""
+    key_UK = antibody_keys(antibodies)
+    alone_U = np.array([light is None for _, light in antibodies], bool)
+    if folders.single == folders.paired:
+        alone_U[:] = False
+    location_U = np.empty(len(antibodies), np.int64)
+    readers = [Vectors(folders.paired), Vectors(folders.single)] if alone_U.any() else [Vectors(folders.paired)]
+    for number, reader in enumerate(readers):
+        location_U[alone_U == number] = reader.find(key_UK[alone_U == number])
+    widths = sorted({reader.dim for reader in readers if len(reader)})
+    missing = int((location_U < 0).sum())
+    if len(widths) > 1 and not missing:
+        raise TrainError(
+            f"Antibody vectors have widths {widths[0]} and {widths[1]}: paired and single-chain encoders "
+            f'must agree; use embed.single_chain = "same".'
+        )
+    return Matrix(widths[0] if widths else 0, readers, alone_U.astype(np.int8), location_U), missing
