@@ -204,7 +204,7 @@ def _start_copy_out(vector_BD: torch.Tensor) -> tuple[torch.Tensor, torch.cuda.E
         return vector_BD, None
     host_BD = torch.empty(vector_BD.shape, dtype=vector_BD.dtype, pin_memory=True)
     host_BD.copy_(vector_BD, non_blocking=True)
-    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied = torch.cuda.Event()
     copied.record()
     return host_BD, copied
 

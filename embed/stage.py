@@ -9,7 +9,7 @@ With nothing left to read, torch is never imported.
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Work:
     """Sequences that one encoder must read."""
 
     source: Source
-    sequences: list[Antibody] | list[str]
+    sequences: Sequence[Antibody] | Sequence[str]
     key_NK: npt.NDArray[np.uint8]
     length_N: npt.NDArray[np.int32]
     """Residues, all chains together."""
@@ -132,8 +132,8 @@ def run_embed(
     result.peak_memory_bytes = _peak_memory()
     if too_large:
         raise TooLargeError(
-            f"{len(too_large)} sequences do not fit in memory even alone ({', '.join(too_large[:5])}); everything "
-            f'else is in the store. Use a device with more memory, or embed.long = "window" with a smaller window.'
+            f"Sequences that do not fit in memory even alone: {len(too_large)} ({', '.join(too_large[:5])}); everything "
+            'else is in the store. Use a device with more memory, or embed.long = "window" with a smaller window.'
         )
     return result
 
@@ -180,7 +180,7 @@ def _missing(work: Work) -> tuple[Work, int]:
 
 def _take(work: Work, chosen_N: npt.NDArray[np.bool_]) -> Work:
     sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N)]
-    return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])  # type: ignore[arg-type]
+    return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])
 
 
 def _embed(
@@ -218,7 +218,7 @@ def _embed(
     result.padded_tokens += tally.padded
     result.encoding_seconds += tally.seconds
     result.stopped = tally.stopped
-    return [f"a {work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
+    return [f"{work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
 
 
 def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tuple[int, int]) -> EmbedResult:

@@ -1,6 +1,7 @@
 """ESM-2: reads an antigen as `<cls> residues <eos>` (Lin et al. 2023)."""
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -51,9 +52,9 @@ class Esm2(Encoder):
         return ids, pooled
 
 
-def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: object) -> None:
+def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: Callable[[str], Any]) -> None:
     ids = {letter: ESM2.first + offset for offset, letter in enumerate(ESM2.letters)}
     texts = [*ESM2.letters, ESM2.letters]
     expected = {text: [_CLS, *(ids[c] for c in text), ESM2.end] for text in texts}
-    actual = {text: list(tokenizer(text).input_ids) for text in texts}  # type: ignore[operator]
+    actual = {text: list(tokenizer(text).input_ids) for text in texts}
     prove(checkpoint.model, expected, actual)

@@ -1,6 +1,7 @@
 """IgT5: reads an antibody as `heavy </s> light </s>`, or one chain as `heavy </s>` (Kenlay et al. 2024, model card)."""
 
-from typing import Literal, final
+from collections.abc import Callable
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -49,12 +50,12 @@ class IgT5(Encoder):
         return ids, pooled
 
 
-def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: object) -> None:
+def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: Callable[[str], Any]) -> None:
     spaced = " ".join
     chain, other = PROT_T5.letters, PROT_T5.letters[::-1]
     ids = {letter: PROT_T5.first + offset for offset, letter in enumerate(chain)}
     expected = {letter: [ids[letter], PROT_T5.end] for letter in chain}
     paired = f"{spaced(chain)} </s> {spaced(other)}"
     expected[paired] = [*(ids[c] for c in chain), PROT_T5.end, *(ids[c] for c in other), PROT_T5.end]
-    actual = {text: list(tokenizer(text).input_ids) for text in expected}  # type: ignore[operator]
+    actual = {text: list(tokenizer(text).input_ids) for text in expected}
     prove(checkpoint.model, expected, actual)

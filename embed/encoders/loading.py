@@ -1,6 +1,7 @@
 """A checkpoint -> a frozen module in the asked arithmetic on the asked device."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,19 +86,26 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
     return loaded
 
 
-def load_tokenizer(cls: Any, checkpoint: Checkpoint) -> object:  # noqa: ANN401
+def load_tokenizer(cls: Any, checkpoint: Checkpoint) -> Callable[[str], Any]:  # noqa: ANN401
     """Load the checkpoint's own tokenizer.
 
     Raises:
         EncoderError: Its files are missing or unreadable.
     """
+    files = [*cls.vocab_files_names.values(), "tokenizer.json"]
+    if not any((checkpoint.folder / file).is_file() for file in files):  # transformers would make one up
+        raise EncoderError(
+            f"{checkpoint.model}: {checkpoint.folder} holds no tokenizer ({' or '.join(sorted(set(files)))}); "
+            "fetch it beside the weights."
+        )
     try:
-        return cls.from_pretrained(checkpoint.folder, local_files_only=True)
+        tokenizer: Callable[[str], Any] = cls.from_pretrained(checkpoint.folder, local_files_only=True)
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
         raise EncoderError(
             f"{checkpoint.model}: its tokenizer ({cls.__name__}) could not be read from {checkpoint.folder} "
-            f"({str(error).splitlines()[0]}); fetch spiece.model or vocab.txt beside the weights."
+            f"({str(error).splitlines()[0]}); fetch it again."
         ) from error
+    return tokenizer
 
 
 def _from_pretrained(

@@ -1,0 +1,111 @@
+"""Finds the distinct pairs among the accepted rows, and merges the rows of each.
+
+Array suffixes: A accepted rows, N pairs, 2 antibody and antigen.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from embed.errors import PairsError
+from embed.rejected import LISTED
+from embed.rows import Codes, Floats, SequenceColumn
+from embed.table import Column
+
+_WIDE = 1.0 + 1e-9
+"""Log units between replicates above which they contradict each other; the rest is rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DistinctPairs:
+    """Distinct antibodies, antigens and pairs, each in the order of first appearance."""
+
+    antibodies: list[tuple[str, str | None]]
+    antigens: list[str]
+    pair_N2: npt.NDArray[np.int32]
+    """Index into `antibodies`, index into `antigens`."""
+    pair_A: Codes
+    """The pair of each accepted row."""
+    first_N: Codes
+    """The first accepted row of each pair, as an index into the accepted rows."""
+
+
+def find_pairs(sequences: Mapping[str, SequenceColumn], row_A: Codes) -> DistinctPairs:
+    """Find the distinct pairs among some rows of the heavy, light and antigen columns."""
+    heavy, light, antigen = (sequences[role] for role in ("heavy", "light", "antigen"))
+    heavy_A, light_A, target_A = heavy.index_R[row_A], light.index_R[row_A], antigen.index_R[row_A]
+    antibody_A, first_antibody = _number_by_appearance(heavy_A * (len(light.distinct) + 1) + light_A + 1)
+    antigen_A, first_antigen = _number_by_appearance(target_A)
+    pair_A, first_N = _number_by_appearance(antibody_A * len(first_antigen) + antigen_A)
+    lights = [*light.distinct, None]  # a missing light chain has index -1
+    chains = zip(heavy_A[first_antibody].tolist(), light_A[first_antibody].tolist(), strict=True)
+    return DistinctPairs(
+        antibodies=[(heavy.distinct[first], lights[second]) for first, second in chains],
+        antigens=[antigen.distinct[index] for index in target_A[first_antigen].tolist()],
+        pair_N2=np.stack([antibody_A[first_N], antigen_A[first_N]], axis=1).astype(np.int32),
+        pair_A=pair_A,
+        first_N=first_N,
+    )
+
+
+def _number_by_appearance(code_A: Codes) -> tuple[Codes, Codes]:
+    """Number distinct codes as they first appear; return each row's number, and each number's first row."""
+    _, first, inverse = np.unique(code_A, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return rank[inverse], first[order]
+
+
+def count_duplicates(*keys_A: npt.NDArray[np.generic]) -> int:
+    """Count the rows that agree with an earlier row in every key."""
+    order = np.lexsort(keys_A)
+    same = np.logical_and.reduce([key_A[order][1:] == key_A[order][:-1] for key_A in keys_A])
+    return int(np.count_nonzero(same))
+
+
+def median_of_pairs(pair_A: Codes, pkd_A: Floats) -> tuple[Floats, Floats]:
+    """Take the median and the spread (largest minus smallest) of each pair's rows; float64 [N] both."""
+    order = np.lexsort((pkd_A, pair_A))
+    sorted_A = pkd_A[order]
+    count_N = np.bincount(pair_A)
+    start_N = np.cumsum(count_N) - count_N
+    lower_N, upper_N = sorted_A[start_N + (count_N - 1) // 2], sorted_A[start_N + count_N // 2]
+    spread_N = sorted_A[start_N + count_N - 1] - sorted_A[start_N]
+    return np.where(lower_N == upper_N, lower_N, (lower_N + upper_N) / 2), spread_N
+
+
+def list_wide(spread_N: Floats, ids: list[str]) -> str:
+    """List the pairs whose rows are more than one log unit apart, with the spread of the first ten."""
+    wide = np.flatnonzero(spread_N > _WIDE).tolist()
+    if not wide:
+        return ""
+    listed = ", ".join(f"{ids[pair]!r} {spread_N[pair]:.2f}" for pair in wide[:LISTED])
+    more = ", ..." if len(wide) > LISTED else ""
+    return f"Pairs whose replicates are more than 1 log unit apart: {len(wide):,} ({listed}{more})"
+
+
+def split_of_pairs(column: Column[str], name: str, pairs: DistinctPairs, row_A: Codes, ids: Sequence[str]) -> list[str]:
+    """Name each pair's part of the split.
+
+    Raises:
+        PairsError: Rows of one pair name different parts.
+    """
+    code_A = column.code_R[row_A]
+    first_A = pairs.first_N[pairs.pair_A]
+    torn = np.flatnonzero(code_A != code_A[first_A])
+    if len(torn):
+        told = zip(torn.tolist(), first_A[torn].tolist(), strict=True)
+        listed = "".join(
+            f"\n  {ids[row_A[first]]!r}: row {row_A[first] + 1} {column.cells[code_A[first]]!r}, "
+            f"row {row_A[row] + 1} {column.cells[code_A[row]]!r}"
+            for row, first in islice(told, LISTED)
+        )
+        raise PairsError(
+            f"Rows in another part of the split than an earlier row of their pair: {len(torn):,}. "
+            f"Give all rows of a pair the same value in column {name!r}:{listed}"
+        )
+    return [column.cells[code] for code in code_A[pairs.first_N].tolist()]

@@ -1,0 +1,166 @@
+"""Looking after a store: what is in it, whether it is whole, clearing it up, joining two."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embed.errors import StoreError
+from embed.store.folder import fingerprint_folders, read_fingerprint, shard_paths
+from embed.store.publish import publish
+from embed.store.reader import Vectors
+from embed.store.schema import SHARDS_FOLDER, TEMPORARY_PREFIX
+from embed.store.shard import open_shard
+from embed.store.verified import WAY_OUT, Verified
+from embed.store.writer import create_folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderInfo:
+    """What one fingerprint's folder holds."""
+
+    name: str
+    fingerprint: str
+    facts: Mapping[str, object]
+    resolved: Mapping[str, object]
+    shards: int
+    keys: int
+    dim: int
+    dtype: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A file that breaks FORMAT.md; the reason names it and the way out."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Garbage:
+    """A file or folder that nothing needs."""
+
+    path: Path
+    bytes: int
+    reason: str
+
+
+def info(root: Path) -> list[FolderInfo]:
+    """Describe each folder of a store.
+
+    Raises:
+        StoreError: There is no store, or a shard is damaged.
+    """
+    return [_describe(folder) for folder in fingerprint_folders(root)]
+
+
+def verify(root: Path) -> list[Problem]:
+    """Hash and check every shard of a store, whatever is remembered, and remember only what is right.
+
+    Raises:
+        StoreError: There is no store.
+    """
+    return [problem for folder in fingerprint_folders(root) for problem in _verify_folder(folder)]
+
+
+def gc(root: Path, older_than_s: float = 3600, *, dry_run: bool = False) -> list[Garbage]:
+    """Remove temporaries of killed writers, and shards all of whose keys are in shards of lower name.
+
+    Raises:
+        StoreError: There is no store, or a shard is damaged.
+    """
+    found = [garbage for folder in fingerprint_folders(root) for garbage in _redundant(folder)]
+    found += _stale_temporaries(root, time.time() - older_than_s)
+    for garbage in found if not dry_run else ():
+        if garbage.path.is_dir() and not garbage.path.is_symlink():
+            shutil.rmtree(garbage.path)
+        else:
+            garbage.path.unlink(missing_ok=True)
+    return found
+
+
+def merge(root: Path, other: Path) -> list[Path]:
+    """Publish the shards of another store in this one, and list those that are new here.
+
+    Raises:
+        StoreError: The other store does not verify, or has other facts under a folder's name.
+        OSError: The disk is full or fails; what is published so far stays.
+    """
+    problems = verify(other)
+    if problems:
+        raise StoreError(f"{other} was not merged: {len(problems)} files are wrong. {problems[0].reason}")
+    published: list[Path] = []
+    for folder in fingerprint_folders(other):
+        fingerprint = read_fingerprint(folder)
+        home = create_folder(root, folder.name, fingerprint.facts, fingerprint.resolved)
+        here = {path.name for path in shard_paths(home)}
+        new = [shard for shard in shard_paths(folder) if shard.name not in here]
+        published += [publish(_image_of(shard), home / SHARDS_FOLDER) for shard in new]
+    return published
+
+
+def _describe(folder: Path) -> FolderInfo:
+    fingerprint, vectors, shards = read_fingerprint(folder), Vectors(folder), shard_paths(folder)
+    return FolderInfo(
+        name=folder.name,
+        fingerprint=fingerprint.digest,
+        facts=fingerprint.facts,
+        resolved=fingerprint.resolved,
+        shards=len(shards),
+        keys=len(vectors),
+        dim=vectors.dim,
+        dtype=vectors.dtype.name,
+        bytes=sum(shard.stat().st_size for shard in shards),
+    )
+
+
+def _verify_folder(folder: Path) -> Iterator[Problem]:
+    try:
+        fingerprint = read_fingerprint(folder).digest
+    except StoreError as error:
+        yield Problem(path=folder, reason=str(error))
+        return
+    verified, dim = Verified(folder, forget=True), None
+    for path in shard_paths(folder):
+        try:
+            dim = _verify_shard(path, verified, fingerprint, dim)
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            yield Problem(path=path, reason=str(error))
+    verified.save()
+
+
+def _verify_shard(path: Path, verified: Verified, fingerprint: str, dim: int | None) -> int:
+    verified.check(path)
+    vector = open_shard(path, fingerprint=fingerprint, dim=dim).vector
+    if not np.isfinite(vector.map()).all():
+        raise StoreError(f"{path} holds a vector that is not finite. {WAY_OUT}.")
+    return vector.shape[1]
+
+
+def _redundant(folder: Path) -> Iterator[Garbage]:
+    for path in Vectors(folder).redundant():
+        yield Garbage(path=path, bytes=path.stat().st_size, reason="all its keys are in shards of lower name")
+
+
+def _stale_temporaries(root: Path, before: float) -> Iterator[Garbage]:
+    pattern = f"{TEMPORARY_PREFIX}*"
+    levels = (pattern, f"*/{pattern}", f"*/{SHARDS_FOLDER}/{pattern}")
+    for path in sorted(path for level in levels for path in root.glob(level)):
+        status = path.lstat()
+        if status.st_mtime <= before:
+            yield Garbage(path=path, bytes=status.st_size, reason="left by a writer that was killed")
+
+
+def _image_of(shard: Path) -> bytes:
+    image = shard.read_bytes()
+    if hashlib.sha256(image).hexdigest() != shard.stem:
+        raise StoreError(f"{shard} changed while it was merged. {WAY_OUT}.")
+    return image
