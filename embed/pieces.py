@@ -19,7 +19,7 @@ class Piece:
 
 
 def cut_pieces(
-    sequences: Sequence[Antibody] | Sequence[str], token_count: Callable[[int, int], int], config: EmbedConfig
+    sequences: Sequence[Antibody | str], token_count: Callable[[int, int], int], config: EmbedConfig
 ) -> list[Piece]:
     """Cut sequences into pieces by the config's policy on long antigens.
 

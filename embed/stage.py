@@ -20,13 +20,16 @@ from embed.batching import share_of_work, token_budget
 from embed.config import EmbedConfig
 from embed.errors import EmbedError
 from embed.fingerprint import Source, Sources, find_sources
-from embed.pairs import PairsConfig, PairTable, read_pairs
+from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces
 from embed.sequences import Antibody, antibody_keys, antigen_keys
 from embed.store.reader import Vectors
 from embed.store.writer import ShardWriter, create_folder
 
 # N sequences, K bytes of a key, B sequences in a batch, D width
+
+REJECTED = "rejected.csv"
+"""File of the store with the rows that the last table had rejected."""
 
 Progress = Callable[[str, int, int], None]
 """Told a phase, and how much of how much of it is done."""
@@ -37,7 +40,7 @@ class Work:
     """Sequences that one encoder must read."""
 
     source: Source
-    sequences: Sequence[Antibody] | Sequence[str]
+    sequences: Sequence[Antibody | str]
     key_NK: npt.NDArray[np.uint8]
     length_N: npt.NDArray[np.int32]
     """Residues, all chains together."""
@@ -53,6 +56,7 @@ class EmbedResult:
     pairs: int
     """Accepted rows of the table."""
     rejected: int
+    """Rows left out, with their reasons in `rejected.csv` of the store."""
     antibodies: int
     """Distinct, of the whole table."""
     antigens: int
@@ -120,6 +124,9 @@ def run_embed(
     entered = time.time()
     table = read_table(config, pairs)
     sources = find_sources(config)
+    if table.rejected:
+        config.store.mkdir(parents=True, exist_ok=True)
+        write_rejected(config.store / REJECTED, table.rejected)
     work = [_missing(_share(whole, part)) for whole in find_work(table, sources)]
     result = _describe(config, table, sources, part)
     result.reused = sum(held for _, held in work)
@@ -132,8 +139,8 @@ def run_embed(
     result.peak_memory_bytes = _peak_memory()
     if too_large:
         raise TooLargeError(
-            f"Sequences that do not fit in memory even alone: {len(too_large)} ({', '.join(too_large[:5])}); everything "
-            'else is in the store. Use a device with more memory, or embed.long = "window" with a smaller window.'
+            f"Sequences that do not fit in memory even alone: {len(too_large)} ({', '.join(too_large[:5])}); everything"
+            ' else is in the store. Use a device with more memory, or embed.long = "window" with a smaller window.'
         )
     return result
 
@@ -179,7 +186,7 @@ def _missing(work: Work) -> tuple[Work, int]:
 
 
 def _take(work: Work, chosen_N: npt.NDArray[np.bool_]) -> Work:
-    sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N)]
+    sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N).tolist()]
     return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])
 
 
