@@ -6,11 +6,9 @@
 With nothing left to read, torch is never imported.
 """
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from embed.errors import EmbedError
 from embed.fingerprint import Source, Sources, find_sources
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces
+from embed.result import EmbedResult, peak_memory_bytes
 from embed.sequences import Antibody, antibody_keys, antigen_keys
 from embed.store.reader import Vectors
 from embed.store.writer import ShardWriter, create_folder
@@ -47,48 +46,6 @@ class Work:
 
     def __len__(self) -> int:
         return len(self.sequences)
-
-
-@dataclass(slots=True, kw_only=True)
-class EmbedResult:
-    """What one run of the embed stage did."""
-
-    pairs: int
-    """Accepted rows of the table."""
-    rejected: int
-    """Rows left out, with their reasons in `rejected.csv` of the store."""
-    antibodies: int
-    """Distinct, of the whole table."""
-    antigens: int
-    single_chain: int
-    """Distinct antibodies without light chain."""
-    windowed: int
-    """Distinct antigens longer than one window."""
-    store: str
-    precision: dict[str, str]
-    fingerprints: dict[str, str]
-    """Folders of the store by what they hold: `paired`, `single`, `antigen`."""
-    revisions: dict[str, str]
-    normalised: dict[str, int]
-    warnings: list[str]
-    part: str
-    embedded: int = 0
-    reused: int = 0
-    tokens: int = 0
-    padded_tokens: int = field(default=0, repr=False)
-    encoding_seconds: float = 0.0
-    setup_seconds: float = 0.0
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    stopped: bool = False
-
-    def as_json(self) -> dict[str, object]:
-        """List the result as `embed --json` prints it."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("padded_tokens", "encoding_seconds")]
-        return {name: getattr(self, name) for name in names} | {
-            "padding_fraction": 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0,
-            "tokens_per_second": self.tokens / self.encoding_seconds if self.encoding_seconds else 0.0,
-        }
 
 
 class TooLargeError(EmbedError):
@@ -136,7 +93,7 @@ def run_embed(
         if len(missing) and not result.stopped:
             too_large += _embed(config, missing, result, progress, stop)
     result.seconds = time.time() - started
-    result.peak_memory_bytes = _peak_memory()
+    result.peak_memory_bytes = peak_memory_bytes()
     if too_large:
         raise TooLargeError(
             f"Sequences that do not fit in memory even alone: {len(too_large)} ({', '.join(too_large[:5])}); everything"
@@ -245,8 +202,3 @@ def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tup
         warnings=list(table.warnings),
         part=f"{part[0]}/{part[1]}",
     )
-
-
-def _peak_memory() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -10,7 +10,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("embed", "train", "pipeline")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-LIGHT = ("embed.store", "embed.pairs", "embed.sequences", "embed.config", "train.config", "pipeline.config", "pipeline.cli")
+LIGHT = (
+    "embed.store",
+    "embed.pairs",
+    "embed.sequences",
+    "embed.config",
+    "train.config",
+    "pipeline.config",
+    "pipeline.cli",
+)
 
 
 def name_of(path):
@@ -36,7 +44,7 @@ def below(name, *roots):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_arrows_point_downward(path):
-    """pipeline -> train -> embed; of embed, train sees only pairs, sequences and store; the store sees only numpy and h5py."""
+    """pipeline -> train -> embed; train sees pairs, sequences and store; the store sees numpy and h5py."""
     name, imports = name_of(path), list(imports_of(path))
     if below(name, "embed"):
         assert not [i for i in imports if below(i, "train", "pipeline")]
@@ -95,7 +103,9 @@ def test_functions_stay_small():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 doc = ast.get_docstring(node, clean=False)
-                sizes[f"{name_of(path)}.{node.name}"] = node.end_lineno - node.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+                sizes[f"{name_of(path)}.{node.name}"] = (
+                    node.end_lineno - node.lineno + 1 - (doc.count("\n") + 1 if doc else 0)
+                )
     assert {name: size for name, size in sizes.items() if size > 60} == {}
     assert sum(size <= 20 for size in sizes.values()) / len(sizes) >= 0.85
 

@@ -61,7 +61,7 @@ class Loader:
         self._index_M = index_M
         self._batch_size = batch_size
         self._device = device
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.placement: Placement = _place(dataset, device) if placement == "auto" else placement
         if self.placement == "pinned":
             dataset.antibodies.resident()
@@ -133,8 +133,8 @@ class _Slot:
             self._host = [torch.empty(shape, pin_memory=copies is not None) for shape in shapes]
             self._handed = self._host
             if copies is not None:
-                self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-                self._released = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                self._copied = torch.cuda.Event()
+                self._released = torch.cuda.Event()
                 with torch.cuda.stream(copies):  # their memory stays with the stream that writes it
                     self._handed = [torch.empty(shape, device=device) for shape in shapes]
 

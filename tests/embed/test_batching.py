@@ -12,7 +12,7 @@ budgets = st.integers(1, 5000)
 
 @given(lengths, budgets)
 def test_each_piece_is_in_exactly_one_batch_within_the_budget(tokens_N, budget):
-    """Nothing is lost or read twice, a row is never narrower than its piece, and only a lone piece exceeds the budget."""
+    """Nothing is lost or read twice, a row holds its piece, and only a lone piece exceeds the budget."""
     batches = list(cut_batches(tokens_N, auto_edges(tokens_N, budget), budget))
     assert sorted(i for index_B, _ in batches for i in index_B) == list(range(len(tokens_N)))
     for index_B, width in batches:
@@ -45,7 +45,9 @@ def test_given_buckets_are_kept(tokens_N, edges, budget):
 
 def test_the_published_buckets():
     """`[256, 384, 512]` pads 300 tokens to 384 and leaves 600 as they are."""
-    batches = dict((tuple(index_B), width) for index_B, width in cut_batches(np.array([10, 300, 600]), [256, 384, 512], 10**6))
+    batches = dict(
+        (tuple(index_B), width) for index_B, width in cut_batches(np.array([10, 300, 600]), [256, 384, 512], 10**6)
+    )
     assert batches == {(0,): 256, (1,): 384, (2,): 600}
 
 

@@ -69,7 +69,7 @@ def test_each_distinct_sequence_is_embedded_once(table, embed_config):
 
 def test_added_rows_cost_only_what_is_new(table, embed_config):
     """One new antibody in a longer, reordered table is the only one encoded."""
-    pairs, antibodies, antigens = table
+    pairs, _, antigens = table
     run_embed(embed_config, pairs)
     header, *lines = pairs.path.read_text().splitlines()
     pairs.path.write_text("\n".join([header, f"{'ACDEF' * 20},{'GHIKL' * 20},{antigens[0]},5", *lines[::-1]]))
@@ -86,7 +86,9 @@ def test_parts_in_any_order_make_the_store_of_one_run(table, embed_config, tmp_p
     assert min(embedded[0], embedded[1], embedded[3]) >= 3
     alone = dataclasses.replace(embed_config, store=tmp_path / "alone")
     run_embed(alone, pairs)
-    for part, whole in zip(vectors(embed_config, antibodies, antigens), vectors(alone, antibodies, antigens), strict=True):
+    for part, whole in zip(
+        vectors(embed_config, antibodies, antigens), vectors(alone, antibodies, antigens), strict=True
+    ):
         np.testing.assert_allclose(part, whole, rtol=0, atol=1e-5 * np.abs(whole).max())
 
 
@@ -148,7 +150,8 @@ def test_with_nothing_missing_torch_is_not_imported(table, embed_config, checkpo
     code = (
         "import sys; from pathlib import Path\n"
         "from embed.config import EmbedConfig; from embed.pairs import PairsConfig; from embed.stage import run_embed\n"
-        f"config = EmbedConfig(antibody={embed_config.antibody!r}, antigen={embed_config.antigen!r}, store=Path({str(embed_config.store)!r}))\n"
+        f"models = dict(antibody={embed_config.antibody!r}, antigen={embed_config.antigen!r})\n"
+        f"config = EmbedConfig(**models, store=Path({str(embed_config.store)!r}))\n"
         f"result = run_embed(config, PairsConfig(path=Path({str(pairs.path)!r}), affinity='pkd'))\n"
         "assert result.embedded == 0 and result.reused == 14\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)\n"
@@ -183,7 +186,9 @@ def test_a_sequence_too_large_for_memory_is_named(table, embed_config, monkeypat
 
     monkeypatch.setattr(Esm2, "forward", tight)
     pairs, _, _ = table
-    with pytest.raises(TooLargeError, match=r"even alone: 1 \(antigen of 10\d\d residues\); everything else is in the store") as caught:
+    with pytest.raises(
+        TooLargeError, match=r"even alone: 1 \(antigen of 10\d\d residues\); everything else is in the store"
+    ) as caught:
         run_embed(embed_config, pairs)
     assert caught.value.exit_code == 1
     assert len(Vectors(find_sources(embed_config).antigen.folder)) == 3

@@ -112,7 +112,9 @@ def test_other_errors_are_not_taken_for_memory(sequences, embed_config):
         run(Counting(fail), sequences, embed_config)
 
 
-@pytest.mark.parametrize(("value", "message"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "zeros")])
+@pytest.mark.parametrize(
+    ("value", "message"), [(float("nan"), "not finite"), (float("inf"), "not finite"), (0.0, "zeros")]
+)
 def test_broken_vectors_stop_the_loop(sequences, embed_config, value, message):
     """A vector that is not finite, or all zero, is never handed on."""
     encoder = Counting()

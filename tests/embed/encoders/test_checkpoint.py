@@ -68,7 +68,9 @@ def test_antigen_policies_are_the_antigens_alone(embed_config):
     """A window policy changes antigen vectors, not antibody vectors; the threshold only int8-bnb's."""
     import dataclasses
 
-    before, after = (find_sources(c) for c in (embed_config, dataclasses.replace(embed_config, stride=100, threshold=0.0)))
+    before, after = (
+        find_sources(c) for c in (embed_config, dataclasses.replace(embed_config, stride=100, threshold=0.0))
+    )
     assert before.paired.fingerprint == after.paired.fingerprint
     assert before.antigen.fingerprint != after.antigen.fingerprint
 
@@ -81,7 +83,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 def test_a_hub_model_that_cannot_be_had_is_refused():
     """Offline and not in the cache: the error names the model and the ways out."""
-    with pytest.raises(EncoderError, match="nobody/nothing could not be had .* name a local folder"):
+    with pytest.raises(EncoderError, match=r"nobody/nothing could not be had .* name a local folder"):
         open_checkpoint("nobody/nothing", "")
 
 
@@ -158,7 +160,9 @@ def test_pickled_weights_are_refused_and_converted(checkpoints, igt5, tmp_path, 
     with pytest.raises(EncoderError, match=r"bindcache convert .* --out DIR"):
         open_checkpoint(str(igt5), "")
     converted = convert(str(igt5), "", tmp_path / "converted")
-    assert not any(key.startswith(("decoder.", "lm_head.")) for key in load_file(tmp_path / "converted" / "model.safetensors"))
+    assert not any(
+        key.startswith(("decoder.", "lm_head.")) for key in load_file(tmp_path / "converted" / "model.safetensors")
+    )
     assert list(converted.digests) == ["model.safetensors"]
 
     def weights(model) -> dict[str, torch.Tensor]:

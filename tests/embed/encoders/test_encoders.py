@@ -108,7 +108,9 @@ def test_antigen_vectors_are_those_of_hugging_face(checkpoints, embed_config, pr
 def test_a_vector_does_not_depend_on_its_neighbours(checkpoints, embed_config, precision):
     """The same antibodies under 20 batch compositions, bucketings and orders agree within FORMAT.md's 1e-5."""
     rng = np.random.default_rng(3)
-    antibodies = list(zip(sequences_of(rng.integers(100, 130, 24)), sequences_of(rng.integers(95, 115, 24), 1), strict=True))
+    antibodies = list(
+        zip(sequences_of(rng.integers(100, 130, 24)), sequences_of(rng.integers(95, 115, 24), 1), strict=True)
+    )
     encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision), "residues")
     reference_ND = vectors_of(encoder, antibodies, embed_config, budget=1)
     for _ in range(20):

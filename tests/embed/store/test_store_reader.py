@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed.errors import StoreError
+from embed.store import publish as publish_module
 from embed.store import reader as reader_module
 from embed.store import verified as verified_module
 from embed.store.publish import publish
@@ -248,6 +249,18 @@ def test_a_folder_that_cannot_be_written_is_read(folder, fill, numbered_keys, mo
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(verified_module, "write_new", refuse)
+    assert_right(Vectors(folder), numbered_keys(range(10)), range(10))
+    assert sorted(os.listdir(folder)) == ["fingerprint.json", "shards"]
+
+
+def test_a_full_disk_does_not_keep_readers_out(folder, fill, numbered_keys, monkeypatch):
+    """What cannot be remembered leaves no temporary either."""
+    fill(range(10))
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publish_module.os, "write", fail)
     assert_right(Vectors(folder), numbered_keys(range(10)), range(10))
     assert sorted(os.listdir(folder)) == ["fingerprint.json", "shards"]
 

@@ -1,0 +1,63 @@
+# `make embed train` on a fresh machine sets everything up, makes the demo, embeds it and trains on it.
+# `make embed train CONFIG=my.toml` does the same for your own table.
+
+CONFIG ?= configs/demo.toml
+PYTHON ?= python3
+DEMO := work/demo
+
+BIN := .venv/bin
+# Touched when the environment holds what pyproject.toml and constraints.txt ask for.
+INSTALLED := .venv/installed
+TESTABLE := .venv/testable
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo embed train test test-slow check clean
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo "  CONFIG=$(CONFIG) (a TOML file; the default is the demo)"
+
+setup: $(INSTALLED) ## create .venv with all that is needed
+
+demo: $(INSTALLED) $(DEMO)/demo.toml ## make the demo's table and encoders
+
+embed: $(INSTALLED) ## bring every distinct sequence of the table into the store
+	$(BIN)/bindcache embed --config $(CONFIG)
+
+train: $(INSTALLED) ## train a regressor on the store; goes on where a run was stopped
+	$(BIN)/bindcache train --config $(CONFIG) --resume
+
+ifeq ($(abspath $(CONFIG)),$(abspath configs/demo.toml))
+embed train: $(DEMO)/demo.toml
+endif
+
+test: $(TESTABLE) ## run the tests
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(TESTABLE) ## run the tests that take minutes each
+	$(BIN)/pytest -m slow
+
+check: $(TESTABLE) ## lint, check types, run the tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow"
+
+clean: ## remove what was made, the environment too, and the demo's store and run
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO)
+
+$(DEMO)/demo.toml: | $(INSTALLED)
+	$(BIN)/bindcache demo $(DEMO)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "bindcache needs Python 3.11 or newer, and $(PYTHON) is older or missing: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@

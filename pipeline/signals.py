@@ -1,0 +1,50 @@
+"""Stopping on request: a signal sets a flag, the stage sees it between two batches and leaves in order."""
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+STOPPED = 75
+"""Exit code of a run that a signal stopped and the same command goes on with (EX_TEMPFAIL)."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+class StopFlag:
+    """Says whether the process has been asked to stop; a context manager that listens while it is open.
+
+    A second Ctrl-C does not wait: it raises KeyboardInterrupt.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        return self.received is not None
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code that tells the caller how the run was stopped."""
+        return INTERRUPTED if self.received is signal.SIGINT else STOPPED
+
+    def __enter__(self) -> "StopFlag":
+        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = self.received or signal.Signals(number)
+        again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+        # Not print: a handler may interrupt a print, and buffered streams refuse to be entered twice.
+        os.write(2, f"\n{signal.Signals(number).name}: stopping after this batch{again}.\n".encode())
