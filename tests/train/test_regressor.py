@@ -129,18 +129,21 @@ def test_early_stopping_waits_and_never_takes_nan() -> None:
     assert not stopper.is_done(0)
 
 
-def test_compiling_is_decided_by_work_compiler_and_accumulation() -> None:
+def test_compiling_is_decided_by_length_compiler_and_accumulation() -> None:
     """`auto` compiles long trainings, and says why not; CUDA graphs never meet accumulation."""
 
-    def mode(asked, *, device="cpu", work=1e30, accumulation=1, compiler=True):
-        return compile_mode(asked, device=torch.device(device), work=work, accumulation=accumulation, compiler=compiler)
+    def mode(asked, *, device="cuda", batches=10**9, accumulation=1, compiler=True):
+        return compile_mode(
+            asked, device=torch.device(device), batches=batches, accumulation=accumulation, compiler=compiler
+        )
 
     assert mode("auto")[0] == "default"
-    assert mode("auto", work=1.0) == (None, "the training is too short to win the compile time back")
+    assert mode("auto", batches=100) == (None, "the training is too short to win the compile time back")
     assert mode("auto", compiler=False) == (None, "no C++ compiler (g++ or $CXX) found")
+    assert mode("auto", device="cpu") == (None, "a compiled batch is hardly faster on the CPU")
     assert mode("off")[0] is None
-    assert mode("max-autotune", device="cuda")[0] == "max-autotune"
-    assert mode("max-autotune", device="cuda", accumulation=2)[0] == "max-autotune-no-cudagraphs"
+    assert mode("max-autotune")[0] == "max-autotune"
+    assert mode("max-autotune", accumulation=2)[0] == "max-autotune-no-cudagraphs"
     with pytest.raises(TrainError, match=r"train.compile = 'default' needs a C\+\+ compiler"):
         mode("default", compiler=False)
 

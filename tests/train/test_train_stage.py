@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 
+from train.acceleration import has_compiler
 from train.config import TrainConfig
 from train.dataset import Matrix, build_dataset
 from train.errors import TrainError
@@ -114,6 +115,20 @@ def test_a_stopped_run_goes_on_to_the_same_end(train, tmp_path) -> None:
     assert done.epochs == 6
     for name in ("best.safetensors", "predictions.parquet", "split.parquet"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+@pytest.mark.skipif(not has_compiler(), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own, when inductor is imported
+def test_a_compiled_run_goes_on_to_the_same_end(train, tmp_path) -> None:
+    """The whole regressor compiles in one graph, recomputation included, and resumes to the same bytes."""
+    fields = {"epochs": 3, "dropout": 0.3, "compile": "default", "checkpointing": "wide"}
+    result = train("unbroken", **fields)
+    assert result.details["compile"] == "default (as asked)"
+    steps = iter(range(1000))
+    assert train(**fields, options={"stop": lambda: next(steps) == 11}).stopped
+    train(**fields, options={"resume": True})
+    images = [RunDir(tmp_path / name).weights.read_bytes() for name in ("unbroken", "run")]
+    assert images[0] == images[1]
 
 
 def test_a_finished_run_is_refused_or_read(train, tmp_path) -> None:

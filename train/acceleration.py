@@ -1,0 +1,85 @@
+"""What speeds training up: the device, bf16 and `torch.compile`, chosen from the config and the machine."""
+
+import os
+import shutil
+from typing import Literal
+
+import torch
+
+from train.errors import TrainError
+
+_COMPILE_PAYS_STEPS = 100_000
+"""Batches of a training from which compiling pays on CUDA: about 30 s against about 0.3 ms a batch."""
+
+Mode = Literal["default", "max-autotune", "max-autotune-no-cudagraphs"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device that is there.
+
+    Raises:
+        TrainError: There is no such CUDA device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise TrainError(
+            f'train.device = {name!r}, but {torch.cuda.device_count()} CUDA devices are visible; use "auto" or "cpu".'
+        )
+    return device
+
+
+def uses_bf16(precision: Literal["auto", "fp32", "bf16"], device: torch.device) -> bool:
+    """Tell whether training runs under bf16 autocast; `auto` takes it where the device has it natively."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def has_compiler() -> bool:
+    """Tell whether there is the C++ compiler that `torch.compile` calls."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def compile_mode(
+    asked: Literal["auto", "off", "default", "max-autotune"],
+    *,
+    device: torch.device,
+    batches: int,
+    accumulation: int,
+    compiler: bool,
+) -> tuple[Mode | None, str]:
+    """Decide how the regressor is compiled (None: not at all), and say why.
+
+    The CUDA graphs that `max-autotune` brings sum wrong gradients over accumulated batches (pytorch #96693).
+
+    Args:
+        asked: The config's wish.
+        device: Where training runs.
+        batches: Batches of the whole training.
+        accumulation: Batches of one optimizer step.
+        compiler: Whether there is a C++ compiler.
+
+    Raises:
+        TrainError: Compiling is asked for and cannot be.
+    """
+    if asked == "off":
+        return None, "as asked"
+    if asked == "auto" and device.type == "cpu":
+        return None, "a compiled batch is hardly faster on the CPU"
+    if asked == "auto" and batches < _COMPILE_PAYS_STEPS:
+        return None, "the training is too short to win the compile time back"
+    if not compiler:
+        if asked == "auto":
+            return None, "no C++ compiler (g++ or $CXX) found"
+        raise TrainError(
+            f"train.compile = {asked!r} needs a C++ compiler and none was found; install g++ or set "
+            'train.compile = "off".'
+        )
+    if asked == "max-autotune":
+        return ("max-autotune" if accumulation == 1 else "max-autotune-no-cudagraphs"), "as asked"
+    return "default", "as asked" if asked == "default" else "the training is long enough"

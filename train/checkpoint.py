@@ -1,0 +1,164 @@
+"""Checkpoints: the whole state of a training, written while it goes on, each file whole or absent.
+
+A file is `torch.save` output, then 16 bytes of mark, then the SHA-256 of what precedes the mark.
+"""
+
+import hashlib
+import io
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from train.durable import replace_file
+from train.errors import TrainError
+from train.rundir import RunDir
+from train.weights import weights_image
+
+State = dict[str, Any]
+"""Nested dicts and lists of tensors and plain values, with at least `model`, `step` and `best_step`."""
+
+_MARK = b"bindcache-sha256"
+_TRAILER = len(_MARK) + hashlib.sha256().digest_size
+
+
+class DamagedCheckpointError(TrainError):
+    """The bytes of a checkpoint are not those that were written."""
+
+
+def pack(state: State) -> bytes:
+    """Serialise a state with its digest."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    body = buffer.getbuffer()
+    return b"".join((body, _MARK, hashlib.sha256(body).digest()))
+
+
+def read_checkpoint(path: Path) -> State:
+    """Read a checkpoint onto the CPU: the digest is checked, then tensors and plain values alone unpickled.
+
+    Raises:
+        DamagedCheckpointError: The file is cut short or altered.
+    """
+    data = memoryview(path.read_bytes())
+    body, trailer = data[:-_TRAILER], data[-_TRAILER:]
+    if len(data) <= _TRAILER or bytes(trailer) != _MARK + hashlib.sha256(body).digest():
+        raise DamagedCheckpointError(f"{path} is damaged: its bytes do not match its SHA-256.")
+    state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    return state
+
+
+def newest_state(run: RunDir) -> State | None:
+    """Read the newest checkpoint that is whole and whose best checkpoint is whole; newer ones are deleted.
+
+    Raises:
+        TrainError: There are checkpoints, and none of them serves.
+    """
+    paths = sorted(run.checkpoints.glob("step-*.pt"), reverse=True)
+    for path in paths:
+        try:
+            state = read_checkpoint(path)
+            read_best(run, state)
+        except (DamagedCheckpointError, FileNotFoundError):
+            continue
+        for newer in paths[: paths.index(path)]:
+            newer.unlink()
+        return state
+    if paths:
+        raise TrainError(f"All checkpoints in {run.checkpoints} are damaged; train anew into another folder.")
+    return None
+
+
+def read_best(run: RunDir, state: State) -> State:
+    """Read the checkpoint of the best epoch so far; the state itself before the first epoch has ended."""
+    best = int(state["best_step"])
+    return state if best in (0, state["step"]) else read_checkpoint(run.checkpoint(best))
+
+
+def snapshot(state: Any) -> Any:  # noqa: ANN401  # any nesting of dicts, lists and values
+    """Copy all tensors to host memory; CUDA copies queue in the stream, into pinned memory."""
+    if isinstance(state, dict):
+        return {key: snapshot(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(snapshot(value) for value in state)
+    if not isinstance(state, torch.Tensor):
+        return state
+    if state.device.type == "cpu":
+        return state.detach().clone()
+    host = torch.empty_like(state, device="cpu", pin_memory=True)
+    return host.copy_(state.detach(), non_blocking=True)
+
+
+class Checkpointer:
+    """Saves states of one run from one thread beside the training, one at a time."""
+
+    def __init__(self, run: RunDir, *, keep: int, facts: Mapping[str, object]) -> None:
+        """Keep the newest `keep` checkpoints and the best; `facts` go into the best weights' file."""
+        self._run = run
+        self._keep = keep
+        self._facts = facts
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: Future[None] | None = None
+        self.saves = 0
+        self.stall_seconds = 0.0
+
+    def save(self, state: State) -> None:
+        """Take a snapshot and hand it to the writer; waits for the save before.
+
+        Raises:
+            TrainError: The save before could not be written.
+        """
+        start = time.perf_counter()
+        self.wait()
+        copied = snapshot(state)
+        ready = None
+        if torch.cuda.is_available():
+            ready = torch.cuda.Event()
+            ready.record()
+        self._pending = self._thread.submit(self._write, copied, ready)
+        self.saves += 1
+        self.stall_seconds += time.perf_counter() - start
+
+    def wait(self) -> None:
+        """Return when everything saved is on the disk.
+
+        Raises:
+            TrainError: The writer could not write.
+        """
+        pending, self._pending = self._pending, None
+        try:
+            if pending is not None:
+                pending.result()
+        except OSError as error:
+            raise TrainError(
+                f"No checkpoint could be written to {self._run.checkpoints} ({error}); mend it and --resume."
+            ) from error
+
+    def __enter__(self) -> "Checkpointer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=True)
+        if kind is None:
+            self.wait()
+
+    def _write(self, state: State, ready: "torch.cuda.Event | None") -> None:
+        if ready is not None:
+            ready.synchronize()
+        step, best_step = int(state["step"]), int(state["best_step"])
+        replace_file(self._run.checkpoint(step), pack(state))
+        if step == best_step > 0:
+            replace_file(self._run.weights, weights_image(state["model"], self._facts))
+        kept = {
+            *sorted(self._run.checkpoints.glob("step-*.pt"))[-self._keep :],
+            self._run.checkpoint(best_step),
+        }
+        for path in self._run.checkpoints.glob("step-*.pt"):
+            if path not in kept:
+                path.unlink()

@@ -1,0 +1,92 @@
+"""What a run says in the end, and the tables it leaves.
+
+Shape suffixes: N pairs.
+"""
+
+import io
+import json
+import resource
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from train.durable import replace_file
+from train.metrics import Metrics
+from train.splits import Split
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainResult:
+    """What one run of the train stage did; a stopped one has no metrics yet."""
+
+    run: str
+    pairs: int
+    """Distinct pairs of the table."""
+    epochs: int
+    """Epochs trained, over all resumes."""
+    best_epoch: int
+    """The epoch (from 1) with the lowest validation error, whose weights are kept; 0 before there is one."""
+    seconds: float = 0.0
+    """Wall clock of this process from its start."""
+    setup_seconds: float = 0.0
+    """Of these: imports, reading, splitting, compiling."""
+    pairs_per_second: float = 0.0
+    """Training pairs over the time of the training loop, validation and checkpoints included."""
+    peak_memory_bytes: int = 0
+    """Largest resident memory of the process."""
+    valid: Metrics | None = None
+    test: Metrics | None = None
+    baselines: dict[str, dict[str, object]] = field(default_factory=dict)
+    details: dict[str, object] = field(default_factory=dict)
+    """How it was trained: device, precision, placement, compile and why, checkpoint stalls, split."""
+    stopped: bool = False
+
+    def as_json(self) -> dict[str, object]:
+        """List the result as `train --json` prints it."""
+        names = self.__dataclass_fields__
+        return {name: getattr(self, name) for name in names if name not in ("details", "stopped")}
+
+    def write(self, path: Path) -> None:
+        """Write result.json, which makes a run finished."""
+        replace_file(path, json.dumps({**self.as_json(), "details": self.details}, indent=1).encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainResult":
+        """Read the result.json of a finished run."""
+        return cls(**json.loads(path.read_bytes()))
+
+
+def write_split(path: Path, ids: list[str], split: Split) -> None:
+    """Write the part of every pair: columns id and split; kind and digest are in the schema's metadata."""
+    table = pa.table({"id": ids, "split": split.names()})
+    _write_parquet(path, table.replace_schema_metadata({"kind": split.kind, "digest": split.digest}))
+
+
+def write_predictions(
+    path: Path,
+    ids: list[str],
+    split: Split,
+    *,
+    target_N: npt.NDArray[np.float32],
+    prediction_N: npt.NDArray[np.float32],
+) -> None:
+    """Write one row per pair: id, split, target and prediction (pKd)."""
+    columns = {"id": ids, "split": split.names(), "target": target_N, "prediction": prediction_N}
+    _write_parquet(path, pa.table(columns))
+
+
+def peak_memory_bytes() -> int:
+    """Tell the largest resident memory of this process so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    replace_file(path, buffer.getvalue())

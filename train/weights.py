@@ -1,0 +1,58 @@
+"""The weights of the best epoch: one safetensors file that says which network it is, with its digest."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from train.errors import TrainError
+from train.regressor import Regressor
+
+_ENTRY = "bindcache"
+
+
+def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> bytes:
+    """Build the bytes of a weights file.
+
+    Args:
+        model: State of a Regressor, on the CPU.
+        facts: At least `antibody_dim`, `antigen_dim` and `widths`; JSON-able.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in model.items()}
+    record = {**facts, "sha256": _digest(tensors)}
+    return save(tensors, {_ENTRY: json.dumps(record, sort_keys=True)})
+
+
+def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
+    """Rebuild the network from a weights file, in evaluation mode on the CPU; the facts come along.
+
+    Raises:
+        TrainError: The file is missing, not ours, or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        facts: dict[str, Any] = json.loads(header["__metadata__"][_ENTRY])
+        tensors = load(data)
+    except FileNotFoundError:
+        raise TrainError(f"{path} is missing: the run has finished no epoch; train it first.") from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TrainError(f"{path} is no weights file of a run ({error}); train anew.") from error
+    if _digest(tensors) != facts.get("sha256"):
+        raise TrainError(f"{path} is damaged: its weights do not match their SHA-256; train anew.")
+    regressor = Regressor(facts["antibody_dim"], facts["antigen_dim"], widths=facts["widths"])
+    regressor.load_state_dict(tensors)
+    return regressor.eval(), facts
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {list(tensors[name].shape)} ".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
