@@ -3,6 +3,7 @@
 Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from pipeline.options import Part, as_json, config_options, out_file
 from pipeline.progress import Progress
 from pipeline.signals import StopFlag
 from pipeline.store_commands import store
+
+# Threads that wait go to sleep after some microseconds: spinning beside other programs costs up to a hundredfold.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @click.group(cls=Boundary, name="bindcache", context_settings={"help_option_names": ["-h", "--help"]})
