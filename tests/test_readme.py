@@ -1,6 +1,7 @@
 """The README and the documents beside it say what is true today."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def test_the_configs_that_ship_load(name, tmp_path):
 def test_the_way_from_nothing_to_predictions(checkpoints, tmp_path):
     """demo, embed, embed again, train, resume, predict and export, as the README's reader types them."""
 
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+
     def run(*words: str) -> dict:
         done = subprocess.run(
             [sys.executable, "-m", "pipeline", *words, "--json"],
@@ -97,6 +100,7 @@ def test_the_way_from_nothing_to_predictions(checkpoints, tmp_path):
             text=True,
             cwd=tmp_path,
             timeout=300,
+            env=env,
         )
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
