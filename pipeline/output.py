@@ -30,6 +30,8 @@ def embed_table(result: Mapping[str, Any]) -> str:
         ("embedded", f"{result['embedded']:,} ({result['reused']:,} were in the store)"),
         ("seconds", f"{result['seconds']:.1f} ({result['setup_seconds']:.1f} of them setting up)"),
     ]
+    if result["rejected"]:
+        rows.insert(1, ("rejected rows", f"{result['store']}/rejected.csv"))
     if result["tokens"]:
         pace = f"{result['tokens_per_second']:,.0f}/s, {result['padding_fraction']:.1%} padding"
         rows.append(("tokens", f"{result['tokens']:,} ({pace})"))

@@ -203,6 +203,18 @@ def test_bad_rows_stop_the_run_before_any_encoding(table, embed_config):
     assert not list(embed_config.store.glob("*/shards/*"))
 
 
+def test_rejected_rows_are_listed_beside_the_store(table, embed_config):
+    """`on_bad_row = "reject"` embeds the rest and writes every bad row with its reason to rejected.csv."""
+    pairs, _, _ = table
+    pairs.path.write_text(pairs.path.read_text().replace(",7.5", ",strong", 1))
+    result = run_embed(embed_config, dataclasses.replace(pairs, on_bad_row="reject"))
+    assert (result.pairs, result.rejected, result.embedded) == (39, 1, 14)
+    with (embed_config.store / "rejected.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["row"], row["column"], row["value"]) == ("1", "pkd", "strong")
+    assert row["reason"]
+
+
 def test_the_fingerprint_is_written_for_people(table, embed_config):
     """`fingerprint.json` says which weights and which policies made the vectors."""
     pairs, _, _ = table
