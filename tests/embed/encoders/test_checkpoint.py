@@ -87,6 +87,31 @@ def test_a_hub_model_that_cannot_be_had_is_refused():
         open_checkpoint("nobody/nothing", "")
 
 
+def test_a_branch_of_the_hub_is_resolved_to_its_commit(checkpoints, embed_config, tmp_path):
+    """From the hub's cache, without network: the commit is found, recorded for people and not part of the digest."""
+    import dataclasses
+    import os
+    import subprocess
+    import sys
+
+    commit, cache = "0123456789abcdef0123456789abcdef01234567", tmp_path / "hub" / "models--lab--igt5"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    shutil.copytree(checkpoints / "igt5", cache / "snapshots" / commit)
+    code = (
+        "from embed.encoders.checkpoint import open_checkpoint\n"
+        f"for revision in ('', 'main', {commit!r}):\n"
+        "    print(open_checkpoint('lab/igt5', revision).revision)\n"
+    )
+    env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [commit] * 3, done.stderr
+    source = find_sources(embed_config).paired
+    fetched = dataclasses.replace(source, checkpoint=dataclasses.replace(source.checkpoint, revision=commit))
+    assert fetched.resolved["revision"] == commit
+    assert commit not in json.dumps(source.facts)
+
+
 def test_a_missing_shard_is_named(igt5):
     """An index that names a file which is not there."""
     shard = sorted(igt5.glob("*.safetensors"))[0]

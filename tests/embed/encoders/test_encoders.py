@@ -139,3 +139,19 @@ def test_bitsandbytes_is_transformers_own(checkpoints, embed_config, threshold):
         expected = model(input_ids=ids_BL).last_hidden_state[:, 1:-1].float().mean(1).numpy()
     encoder = Esm2(open_checkpoint(str(checkpoints / "esm2"), ""), arithmetic("int8-bnb", threshold))
     assert relative_error(vectors_of(encoder, antigens, embed_config), expected) < 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_bitsandbytes_reads_antibodies_as_transformers_does(checkpoints, embed_config):
+    """The same for IgT5, whose `wo` transformers keeps in 16 bits."""
+    antibodies = list(zip(sequences_of([60, 60]), sequences_of([50, 50], 1), strict=True))
+    quantisation = BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=6.0)
+    folder = checkpoints / "igt5"
+    model = T5EncoderModel.from_pretrained(folder, quantization_config=quantisation, dtype=torch.bfloat16).eval()
+    texts = [f"{' '.join(heavy)} </s> {' '.join(light)}" for heavy, light in antibodies]
+    ids_BL = T5Tokenizer.from_pretrained(folder)(texts, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        hidden_BLD = model(input_ids=ids_BL).last_hidden_state.float()
+    expected = np.stack([h[ids != 1].mean(0).numpy() for h, ids in zip(hidden_BLD, ids_BL, strict=True)])
+    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("int8-bnb"), "residues")
+    assert relative_error(vectors_of(encoder, antibodies, embed_config), expected) < 1e-3
