@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from embed.batching import auto_edges, coverage, cut_batches
+from embed.batching import auto_edges, coverage, cut_batches, token_budget
+from embed.config import EmbedConfig
 from embed.encoders.encoder import Batch, Encoder, Weights, collate
 from embed.encoders.tokens import Ids
 from embed.errors import EncoderError
-from embed.pieces import Piece
+from embed.pieces import Piece, cut_pieces
 from embed.sequences import Antibody
 
 # N sequences, B pieces in a batch, D width
@@ -158,6 +159,30 @@ class Loop:
         if encoded.copied is not None:
             encoded.copied.synchronize()
         self._join.add(encoded.pieces, encoded.vector_BD.numpy())
+
+
+def encode(
+    encoder: Encoder, sequences: Sequence[Antibody | str], config: EmbedConfig
+) -> tuple[npt.NDArray[np.float32], Tally]:
+    """Encode sequences into memory, as the embed stage encodes them into the store.
+
+    Args:
+        encoder: From `embed.encoders.open.open_encoder`.
+        sequences: Antibodies or antigens, whichever the encoder reads.
+        config: Batching and the policy on long antigens.
+
+    Returns:
+        Vectors, float32 `[N, D]` in the order of the sequences, and what the loop did.
+    """
+    vector_ND = np.zeros((len(sequences), encoder.dim), np.float32)
+
+    def write(index_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float32]) -> None:
+        vector_ND[index_B] = vector_BD
+
+    loop = Loop(encoder, sequences, cut_pieces(sequences, encoder.token_count, config), write)
+    edges = None if config.buckets == "auto" else config.buckets
+    budget = token_budget(config.tokens_per_batch, encoder.device.type)
+    return vector_ND, loop.run(edges, budget, lambda done, total: None, lambda: False)
 
 
 class _Joiner:

@@ -7,23 +7,21 @@ With nothing left to read, torch is never imported.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from embed.batching import share_of_work, token_budget
+from embed.batching import token_budget
 from embed.config import EmbedConfig
 from embed.errors import EmbedError
-from embed.fingerprint import Source, Sources, find_sources
+from embed.fingerprint import Sources, find_sources
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces
 from embed.result import EmbedResult, peak_memory_bytes
-from embed.sequences import Antibody, antibody_keys, antigen_keys
-from embed.store.reader import Vectors
 from embed.store.writer import ShardWriter, create_folder
+from embed.work import Work, left_to_read
 
 # N sequences, K bytes of a key, B sequences in a batch, D width
 
@@ -32,20 +30,6 @@ REJECTED = "rejected.csv"
 
 Progress = Callable[[str, int, int], None]
 """Told a phase, and how much of how much of it is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Sequences that one encoder must read."""
-
-    source: Source
-    sequences: Sequence[Antibody | str]
-    key_NK: npt.NDArray[np.uint8]
-    length_N: npt.NDArray[np.int32]
-    """Residues, all chains together."""
-
-    def __len__(self) -> int:
-        return len(self.sequences)
 
 
 class TooLargeError(EmbedError):
@@ -84,7 +68,7 @@ def run_embed(
     if table.rejected:
         config.store.mkdir(parents=True, exist_ok=True)
         write_rejected(config.store / REJECTED, table.rejected)
-    work = [_missing(_share(whole, part)) for whole in find_work(table, sources)]
+    work = left_to_read(table, sources, part)
     result = _describe(config, table, sources, part)
     result.reused = sum(held for _, held in work)
     result.setup_seconds = entered - started
@@ -116,35 +100,6 @@ def vector_folders(config: EmbedConfig) -> tuple[Path, Path, Path]:
     """Name the store folders of paired antibodies, single-chain antibodies and antigens."""
     sources = find_sources(config)
     return sources.paired.folder, sources.single.folder, sources.antigen.folder
-
-
-def find_work(table: PairTable, sources: Sources) -> list[Work]:
-    """List the distinct sequences of a table by the encoder that reads them."""
-    apart = sources.single.fingerprint != sources.paired.fingerprint
-    paired = [antibody for antibody in table.antibodies if antibody[1] is not None or not apart]
-    single = [antibody for antibody in table.antibodies if antibody[1] is None and apart]
-    work = [_antibody_work(sources.paired, paired), _antibody_work(sources.single, single)]
-    lengths = np.array([len(antigen) for antigen in table.antigens], np.int32)
-    return [w for w in work if len(w)] + [Work(sources.antigen, table.antigens, antigen_keys(table.antigens), lengths)]
-
-
-def _antibody_work(source: Source, antibodies: list[Antibody]) -> Work:
-    lengths = np.array([len(heavy) + len(light or "") for heavy, light in antibodies], np.int32)
-    return Work(source, antibodies, antibody_keys(antibodies), lengths)
-
-
-def _share(work: Work, part: tuple[int, int]) -> Work:
-    return work if part == (1, 1) else _take(work, share_of_work(work.length_N.astype(np.int64), work.key_NK, part))
-
-
-def _missing(work: Work) -> tuple[Work, int]:
-    absent_N = Vectors(work.source.folder).find(work.key_NK) < 0
-    return _take(work, absent_N), int((~absent_N).sum())
-
-
-def _take(work: Work, chosen_N: npt.NDArray[np.bool_]) -> Work:
-    sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N).tolist()]
-    return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])
 
 
 def _embed(
