@@ -1,6 +1,7 @@
 """Which sequences share a forward pass, and which are whose: pure functions of lengths and keys."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,18 +13,37 @@ Ints = npt.NDArray[np.int64]
 MOST_PADDING = 0.05
 """Share of padding that `auto` buckets allow when lengths must be pooled to fill a batch."""
 
-_BUDGET = {"cpu": 4096, "cuda": 32768}
-"""Padded tokens in a batch: on CPU what the caches hold (benchmarks/NOTES.md), on CUDA what fills the chip."""
+_CACHED = 0.5
+"""Share of the last-level cache that the widest activations of a batch may take (benchmarks/NOTES.md)."""
+_ON_DEVICE = 0.5
+"""Share of free GPU memory that all activations of a layer may take."""
+_LEAST, _MOST = {"cpu": 512, "cuda": 4096}, {"cpu": 4096, "cuda": 32768}
+"""Tokens below which overheads show, and above which nothing is won."""
 
 
-def token_budget(asked: int | Literal["auto"], device: str) -> int:
-    """Tell how many padded tokens a batch may hold.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What decides the size of a batch."""
+
+    device: Literal["cpu", "cuda"]
+    bytes: int
+    """Last-level cache of the CPU, or free memory of the GPU."""
+    width: int
+    """Floats that one token takes in the widest activation (CPU) or in all activations of a layer (CUDA)."""
+
+
+def token_budget(asked: int | Literal["auto"], room: Room) -> int:
+    """Tell how many tokens, padding included, a batch may hold.
 
     Args:
         asked: The config's `tokens_per_batch`.
-        device: `cpu` or `cuda`.
+        room: Where the batch must fit.
     """
-    return _BUDGET[device] if asked == "auto" else asked
+    if asked != "auto":
+        return asked
+    share = _CACHED if room.device == "cpu" else _ON_DEVICE
+    fitting = int(share * room.bytes) // (4 * room.width)
+    return min(_MOST[room.device], max(_LEAST[room.device], fitting // 64 * 64))
 
 
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
@@ -79,13 +99,33 @@ def auto_edges(tokens_N: Ints, budget: int) -> tuple[int, ...]:
     return (*edges, edge) if pieces else tuple(edges)
 
 
-def cut_batches(tokens_N: Ints, edges: Sequence[int], budget: int) -> Iterator[tuple[Ints, int]]:
-    """Cut pieces into batches, longest first so that the largest batch proves the memory.
+def cut_rows(tokens_N: Ints, budget: Callable[[], int]) -> Iterator[Ints]:
+    """Cut pieces into rows to be laid end to end, longest first so that the first row proves the memory.
+
+    Args:
+        tokens_N: Tokens of each piece.
+        budget: Tells, before each row, the tokens that it may hold; a piece longer than that goes alone.
+
+    Yields:
+        Indices of the pieces of one row, int64, longest first; each piece is in exactly one.
+    """
+    order_N = np.argsort(-tokens_N, kind="stable")
+    end_N = np.cumsum(tokens_N[order_N])
+    start = 0
+    while start < len(order_N):
+        before = int(end_N[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(end_N, before + budget(), side="right")))
+        yield order_N[start:stop]
+        start = stop
+
+
+def cut_buckets(tokens_N: Ints, edges: Sequence[int], budget: Callable[[], int]) -> Iterator[tuple[Ints, int]]:
+    """Cut pieces into padded batches, longest first so that the largest batch proves the memory.
 
     Args:
         tokens_N: Tokens of each piece.
         edges: Rising bucket edges in tokens; longer pieces share one more bucket, as long as its longest.
-        budget: Padded tokens in a batch; a piece longer than it goes alone.
+        budget: Tells, before each batch, the tokens that a batch may hold; a piece longer than that goes alone.
 
     Yields:
         Indices of one batch (each piece is in exactly one) and the tokens that its rows are padded to.
@@ -95,9 +135,10 @@ def cut_batches(tokens_N: Ints, edges: Sequence[int], budget: int) -> Iterator[t
     for bucket in np.unique(bucket_N)[::-1]:
         members = order_N[bucket_N == bucket]
         width = edges[bucket] if bucket < len(edges) else int(tokens_N[members].max())
-        rows = max(1, budget // width)
-        for start in range(0, len(members), rows):
-            yield members[start : start + rows], width
+        while len(members):
+            rows = max(1, budget() // width)
+            yield members[:rows], width
+            members = members[rows:]
 
 
 def share_of_work(length_N: Ints, key_NK: npt.NDArray[np.uint8], part: tuple[int, int]) -> npt.NDArray[np.bool_]:

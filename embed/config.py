@@ -10,7 +10,7 @@ from embed.errors import EmbedError
 Model = NewType("Model", str)
 """A Hugging Face hub id (`owner/name`) or an absolute local folder."""
 
-Precision = Literal["int8", "int8-bnb", "bf16", "fp32"]
+Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,8 @@ class EmbedConfig:
     antigen_revision: str = ""
     """Commit, tag or branch of the antigen encoder on the hub."""
     precision: Precision = "int8"
-    """Arithmetic of both encoders: `int8` (two-term, as true as fp32), `int8-bnb` (LLM.int8), `bf16` or `fp32`."""
+    """Arithmetic of both encoders: `int8` (two-term, as true as fp32), `int8-fast` (one term: faster, drowns point
+    mutations), `int8-bnb` (LLM.int8), `bf16` or `fp32`."""
     antibody_precision: Precision | Literal[""] = ""
     """Overrides `precision` for the antibody encoder."""
     antigen_precision: Precision | Literal[""] = ""
@@ -47,12 +48,12 @@ class EmbedConfig:
     """Residues that ESM-2 reads at once; it was trained on crops of 1022."""
     stride: int = 511
     """Residues between the starts of two windows."""
-    batching: Literal["bucketed"] = "bucketed"
-    """How sequences share a batch: padded to the edge of their length bucket."""
+    batching: Literal["packed", "bucketed"] = "packed"
+    """How sequences share a batch: end to end without padding, or padded to the edge of their length bucket."""
     buckets: Literal["auto"] | tuple[int, ...] = "auto"
-    """Bucket edges in tokens, as `[256, 384, 512]`, or `auto`: from the lengths, padding at most 5 %."""
+    """Of `bucketed`: edges in tokens, as `[256, 384, 512]`, or `auto`: from the lengths, padding at most 5 %."""
     tokens_per_batch: int | Literal["auto"] = "auto"
-    """Padded tokens in one batch, or `auto`: chosen from the device and the precision."""
+    """Tokens in one batch, padding included, or `auto`: from the CPU's cache or the GPU's free memory."""
     shard_rows: int = 4096
     """Vectors in one shard; at most this much work (or 60 s of it) is lost at a kill."""
     vector_dtype: Literal["float32", "float16"] = "float32"

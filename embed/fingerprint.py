@@ -110,7 +110,7 @@ def _facts(
         "architecture": {k: v for k, v in checkpoint.config.items() if k not in _COSMETIC},
         "weights": digest,
         "precision": _precision_facts(precision, config.threshold),
-        "attention": "sdpa",
+        "attention": "softmax, exact",
         "residues": "B, O, U, Z -> X",
         "vector_dtype": config.vector_dtype,
         "libraries": {name: _major(name) for name in ("torch", "transformers")},
@@ -124,8 +124,9 @@ def _facts(
 
 
 def _precision_facts(precision: Precision, threshold: float) -> dict[str, object]:
-    if precision == "int8":
-        return {"name": precision, "backend": "two-term, torch._int_mm", "elsewhere": "float32"}
+    if precision in ("int8", "int8-fast"):
+        terms = 2 if precision == "int8" else 1
+        return {"name": precision, "activations": f"{terms} int8 terms, a scale a token", "elsewhere": "float32"}
     if precision == "int8-bnb":
         backend = f"bitsandbytes {version('bitsandbytes')}"
         return {"name": precision, "backend": backend, "threshold": threshold, "elsewhere": "bfloat16"}

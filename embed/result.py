@@ -33,6 +33,7 @@ class EmbedResult:
     tokens: int = 0
     padded_tokens: int = field(default=0, repr=False)
     encoding_seconds: float = 0.0
+    busy_seconds: float = field(default=0.0, repr=False)
     setup_seconds: float = 0.0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
@@ -40,9 +41,11 @@ class EmbedResult:
 
     def as_json(self) -> dict[str, object]:
         """List the result as `embed --json` prints it."""
-        names = [name for name in self.__dataclass_fields__ if name not in ("padded_tokens", "encoding_seconds")]
+        hidden = ("padded_tokens", "encoding_seconds", "busy_seconds")
+        names = [name for name in self.__dataclass_fields__ if name not in hidden]
         return {name: getattr(self, name) for name in names} | {
             "padding_fraction": 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0,
+            "waited_fraction": 1 - self.busy_seconds / self.encoding_seconds if self.encoding_seconds else 0.0,
             "tokens_per_second": self.tokens / self.encoding_seconds if self.encoding_seconds else 0.0,
         }
 

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embed.batching import token_budget
 from embed.config import EmbedConfig
 from embed.errors import EmbedError
 from embed.fingerprint import Sources, find_sources
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
-from embed.pieces import cut_pieces
+from embed.pieces import cut_pieces, measure
 from embed.result import EmbedResult, peak_memory_bytes
 from embed.store.writer import ShardWriter, create_folder
 from embed.work import Work, left_to_read
@@ -125,17 +124,14 @@ def _embed(
             writer.add(work.key_NK[index_B], vector_BD, work.length_N[index_B])
             result.embedded += len(index_B)
 
-        loop = Loop(encoder, work.sequences, cut_pieces(work.sequences, encoder.token_count, config), write)
+        pieces = cut_pieces(*measure(work.sequences), encoder.token_count, config)
         phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
-        tally = loop.run(
-            None if config.buckets == "auto" else config.buckets,
-            token_budget(config.tokens_per_batch, encoder.device.type),
-            lambda done, total: progress(phase, done, total),
-            stop,
-        )
+        loop = Loop(encoder, work.sequences, pieces, write, config)
+        tally = loop.run(lambda done, total: progress(phase, done, total), stop)
     result.tokens += tally.tokens
     result.padded_tokens += tally.padded
     result.encoding_seconds += tally.seconds
+    result.busy_seconds += tally.busy_seconds
     result.stopped = tally.stopped
     return [f"{work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
 

@@ -1,40 +1,75 @@
 """What every encoder does: token ids in, one vector a piece out."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from embed.batching import Room
+from embed.encoders.cache import last_level_cache
 from embed.encoders.tokens import Ids
-from embed.pooling import weighted_sum
+from embed.pooling import packed_sum, weighted_sum
 from embed.sequences import Antibody
 
-# B pieces in a batch, L tokens, D width
+# B pieces in a batch, L tokens of each, T tokens in a row, R runs of equally long pieces, D width
 
 Weights = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One padded batch on the host."""
+Ints = npt.NDArray[np.int64]
 
-    ids_BL: npt.NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Pieces under each other, padded to one width."""
+
+    ids_BL: Ints
     """Token ids."""
     weight_BL: Weights
     """Share of each token in its sequence's vector; 0 on special tokens and padding."""
-    mask_BL: npt.NDArray[np.int64] | None
+    mask_BL: Ints | None
     """1 on tokens, 0 on padding; None when nothing is padded, which frees attention of a mask."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that the encoder computes, padding included."""
+        return self.ids_BL.size
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Pieces end to end in one row."""
+
+    ids_1T: Ints
+    position_1T: Ints
+    """Place of each token in its own piece."""
+    weight_T: Weights
+    """Share of each token in its sequence's vector; 0 on special tokens and on the filler at the end."""
+    runs_R2: Ints
+    """Pieces in each run of equally long ones, and tokens of each; a filler is the last."""
+    pieces: int
+    """Without the filler."""
+
+    @property
+    def size(self) -> int:
+        """Tokens that the encoder computes, the filler included."""
+        return self.ids_1T.size
+
+
+Batch = Padded | Packed
 
 
 class Encoder(ABC):
     """A frozen protein language model with its tokenizer and pooling; each family fills it in once, for good."""
 
-    pad: int
+    pad_id: int
     dim: int
-    model: torch.nn.Module
+    model: Any
     device: torch.device
 
     @abstractmethod
@@ -55,30 +90,77 @@ class Encoder(ABC):
         Returns:
             Weighted sums of hidden states, float32 `[B, D]`, on the encoder's device.
         """
-        ids_BL, weight_BL = self._to_device(batch.ids_BL), self._to_device(batch.weight_BL)
-        mask_BL = None if batch.mask_BL is None else self._to_device(batch.mask_BL)
         with torch.inference_mode():
-            hidden_BLD = self.model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
-            return weighted_sum(hidden_BLD, weight_BL)
+            if isinstance(batch, Packed):
+                return self._forward_packed(batch)
+            mask_BL = None if batch.mask_BL is None else self._to_device(batch.mask_BL)
+            hidden_BLD = self.model(input_ids=self._to_device(batch.ids_BL), attention_mask=mask_BL).last_hidden_state
+            return weighted_sum(hidden_BLD, self._to_device(batch.weight_BL))
+
+    def _forward_packed(self, batch: Packed) -> torch.Tensor:
+        hidden_1TD = self.model(
+            input_ids=self._to_device(batch.ids_1T),
+            runs_R2=torch.from_numpy(batch.runs_R2),
+            **self.packed_inputs(batch),
+        ).last_hidden_state
+        return packed_sum(hidden_1TD[0], self._to_device(batch.weight_T), batch.runs_R2.tolist())[: batch.pieces]
+
+    def fill(self, pieces: Sequence[tuple[Ids, Weights]]) -> int | None:
+        """Tell to how many tokens a row of pieces is filled up; None where its length costs nothing."""
+        return None
+
+    def room(self) -> Room:
+        """Tell what decides the size of a batch here."""
+        config = self.model.config
+        hidden, wide = self.dim, int(getattr(config, "d_ff", 0) or config.intermediate_size)
+        heads = int(getattr(config, "d_kv", hidden // config.num_attention_heads)) * config.num_attention_heads
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return Room(device="cuda", bytes=free, width=4 * hidden + 5 * heads + 3 * wide)
+        return Room(device="cpu", bytes=last_level_cache(), width=max(3 * heads, wide))
+
+    @abstractmethod
+    def packed_inputs(self, batch: Packed) -> dict[str, torch.Tensor]:
+        """List what the model needs besides ids and runs to read pieces end to end."""
 
     def _to_device(self, array: npt.NDArray[np.generic]) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
 
-def collate(pieces: Sequence[tuple[Ids, Weights]], pad: int, width: int) -> Batch:
+def pad(pieces: Sequence[tuple[Ids, Weights]], pad_id: int, width: int) -> Padded:
     """Lay pieces under each other, padded to `width` tokens.
 
     Args:
         pieces: ids int64 `[L]` and weights float32 `[L]` of each piece, none longer than `width`.
-        pad: Id of the padding token.
+        pad_id: Id of the padding token.
         width: Tokens of each row.
     """
-    ids_BL = np.full((len(pieces), width), pad, np.int64)
+    ids_BL = np.full((len(pieces), width), pad_id, np.int64)
     weight_BL = np.zeros((len(pieces), width), np.float32)
     mask_BL = np.zeros((len(pieces), width), np.int64)
     for row, (ids, weights) in enumerate(pieces):
         ids_BL[row, : len(ids)] = ids
         weight_BL[row, : len(ids)] = weights
         mask_BL[row, : len(ids)] = 1
-    return Batch(ids_BL, weight_BL, None if mask_BL.all() else mask_BL)
+    return Padded(ids_BL, weight_BL, None if mask_BL.all() else mask_BL)
+
+
+def pack(pieces: Sequence[tuple[Ids, Weights]], pad_id: int, width: int | None) -> Packed:
+    """Lay pieces end to end.
+
+    Args:
+        pieces: ids int64 `[L]` and weights float32 `[L]` of each piece.
+        pad_id: Id of the padding token.
+        width: Tokens of the row, filled up with a piece of padding that nothing else sees; None: as long as it gets.
+    """
+    lengths = [len(ids) for ids, _ in pieces]
+    filler = 0 if width is None else max(0, width - sum(lengths))
+    whole = [*lengths, filler] if filler else lengths
+    return Packed(
+        ids_1T=np.concatenate([*(ids for ids, _ in pieces), np.full(filler, pad_id, np.int64)])[None],
+        position_1T=np.concatenate([np.arange(length, dtype=np.int64) for length in whole])[None],
+        weight_T=np.concatenate([*(weights for _, weights in pieces), np.zeros(filler, np.float32)]),
+        runs_R2=np.array([(len(list(run)), length) for length, run in itertools.groupby(whole)], np.int64),
+        pieces=len(pieces),
+    )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from embed.encoders.checkpoint import Checkpoint
-from embed.encoders.encoder import Encoder
+from embed.encoders.encoder import Encoder, Packed
 from embed.encoders.loading import Arithmetic, load_model, load_tokenizer
 from embed.encoders.tokens import PROT_T5, Ids, lookup, prove
 from embed.sequences import Antibody
@@ -18,7 +18,7 @@ from embed.sequences import Antibody
 class IgT5(Encoder):
     """The encoder half of a T5 protein language model with the ProtT5 vocabulary."""
 
-    pad = PROT_T5.pad
+    pad_id = PROT_T5.pad
 
     def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Literal["residues", "card"]) -> None:
         from transformers import T5EncoderModel, T5Tokenizer
@@ -28,7 +28,29 @@ class IgT5(Encoder):
         self._pool_separator = pooling == "card"
         self._table = PROT_T5.table()
         _prove_vocabulary(checkpoint, load_tokenizer(T5Tokenizer, checkpoint))
-        self.model = load_model(T5EncoderModel, checkpoint, arithmetic)
+        self.model: Any = load_model(T5EncoderModel, checkpoint, arithmetic)
+        self._attention: Any = self.model.encoder.block[0].layer[0].SelfAttention
+        self._bias_HE: torch.Tensor | None = None
+        if arithmetic.packed:
+            nothing = torch.zeros(1, device=self.device)  # all pairs of tokens of a row would not fit in memory
+            self._attention.compute_bias = lambda *_, **__: nothing
+
+    def packed_inputs(self, batch: Packed) -> dict[str, torch.Tensor]:
+        """List the bias of scores by distance; the model's own, by pairs of tokens, would span the whole row."""
+        longest = int(batch.runs_R2[:, 1].max())
+        if self._bias_HE is None or self._bias_HE.shape[1] < 2 * longest - 1:
+            self._bias_HE = self._bias_by_distance(longest)
+        return {"bias_HE": self._bias_HE}
+
+    def _bias_by_distance(self, longest: int) -> torch.Tensor:
+        attention = self._attention
+        bucket_E = attention._relative_position_bucket(
+            torch.arange(1 - longest, longest, device=self.device),
+            num_buckets=attention.relative_attention_num_buckets,
+            max_distance=attention.relative_attention_max_distance,
+        )
+        bias_EH: torch.Tensor = attention.relative_attention_bias(bucket_E)
+        return bias_EH.T.float().contiguous()
 
     def token_count(self, residues: int, chains: int) -> int:
         """Count residues and one `</s>` after each chain."""

@@ -65,7 +65,9 @@ void split(const float *x, long inputs, long padded, int terms, int8_t *rows, fl
 template <int R>
 void multiply(const int8_t *rows, long stride, const uint8_t *panel, long depth, int32_t *sums) {
     __m512i sum[R][kVectors];
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < kVectors; v++) sum[r][v] = _mm512_loadu_si512(sums + r * kPanel + v * kLanes);
     for (long k = 0; k < depth; k += kDepth, panel += kDepth * kPanel) {
         const __m512i w0 = _mm512_loadu_si512(panel), w1 = _mm512_loadu_si512(panel + kDepth * kLanes),
@@ -82,7 +84,9 @@ void multiply(const int8_t *rows, long stride, const uint8_t *panel, long depth,
             MULTIPLY(sum[r][3], w3, spread);
         }
     }
+#pragma GCC unroll 6
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
         for (int v = 0; v < kVectors; v++) _mm512_storeu_si512(sums + r * kPanel + v * kLanes, sum[r][v]);
 }
 

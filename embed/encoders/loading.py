@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from embed.config import Precision
+from embed.encoders.attention import PACKED
 from embed.encoders.checkpoint import Checkpoint
-from embed.encoders.quantize import quantise_linears
+from embed.encoders.fuse import quantise
 from embed.errors import EncoderError
 
 _DROPPED = (
@@ -23,6 +24,13 @@ _DROPPED = (
 """Weights of a checkpoint that an encoder does not use, or that the hub's ESM-2 lacks and this encoder never runs."""
 
 
+_TERMS = {"int8": 2, "int8-fast": 1}
+"""Int8 terms of an activation."""
+
+_CAPABILITY = {"int8": (7, 5), "int8-fast": (7, 5), "int8-bnb": (7, 5), "bf16": (8, 0), "fp32": (0, 0)}
+"""CUDA compute capability that each precision needs."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
     """In what numbers and where an encoder computes."""
@@ -32,6 +40,8 @@ class Arithmetic:
     """Outlier threshold of `int8-bnb`."""
     device: str
     """`cpu`, `cuda` or `cuda:N`."""
+    packed: bool
+    """Whether sequences lie end to end in one row, instead of padded under each other."""
 
 
 def choose_device(asked: str) -> str:
@@ -51,7 +61,7 @@ def choose_device(asked: str) -> str:
     return f"cuda:{wanted}"
 
 
-def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwargs: object) -> torch.nn.Module:  # noqa: ANN401
+def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwargs: object) -> Any:  # noqa: ANN401
     """Load a model of an official transformers class, frozen, in eval mode.
 
     Args:
@@ -64,7 +74,8 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
         EncoderError: The device cannot do it, or the checkpoint lacks weights.
     """
     _refuse_impossible(arithmetic)
-    options: dict[str, object] = {"dtype": torch.float32, "attn_implementation": "sdpa", **kwargs}
+    attention = PACKED if arithmetic.packed else "sdpa"
+    options: dict[str, object] = {"dtype": torch.float32, "attn_implementation": attention, **kwargs}
     if arithmetic.precision == "bf16":
         options["dtype"] = torch.bfloat16
     if arithmetic.precision == "int8-bnb":
@@ -78,12 +89,11 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
             "name a checkpoint of this architecture."
         )
     model.requires_grad_(False).eval()
-    if arithmetic.precision == "int8":
-        quantise_linears(model, torch.device(arithmetic.device))
+    if arithmetic.precision in _TERMS:
+        quantise(model, terms=_TERMS[arithmetic.precision], device=torch.device(arithmetic.device))
     if arithmetic.precision != "int8-bnb":  # which is placed as it is loaded, and cannot be moved
         model.to(arithmetic.device)
-    loaded: torch.nn.Module = model
-    return loaded
+    return model
 
 
 def load_tokenizer(cls: Any, checkpoint: Checkpoint) -> Callable[[str], Any]:  # noqa: ANN401
@@ -154,7 +164,7 @@ def _refuse_impossible(arithmetic: Arithmetic) -> None:
     if device.type != "cuda":
         return
     major, minor = torch.cuda.get_device_capability(device)
-    needed = {"int8": (7, 5), "int8-bnb": (7, 5), "bf16": (8, 0), "fp32": (0, 0)}[arithmetic.precision]
+    needed = _CAPABILITY[arithmetic.precision]
     if (major, minor) < needed:
         raise EncoderError(
             f'embed.precision = "{arithmetic.precision}" needs compute capability {needed[0]}.{needed[1]}, and '

@@ -14,7 +14,12 @@ def open_encoder(source: Source, config: EmbedConfig) -> Encoder:
     Raises:
         EncoderError: The device or the checkpoint cannot do it.
     """
-    arithmetic = Arithmetic(precision=source.precision, threshold=config.threshold, device=choose_device(config.device))
+    arithmetic = Arithmetic(
+        precision=source.precision,
+        threshold=config.threshold,
+        device=choose_device(config.device),
+        packed=config.batching == "packed",
+    )
     if source.family == "igt5":
         return IgT5(source.checkpoint, arithmetic, config.pooling)
     return Esm2(source.checkpoint, arithmetic)

@@ -1,11 +1,15 @@
-"""Two-term INT8 linear layers: int8 weights, activations as two int8 terms, exact integer products.
+"""INT8 linear layers: int8 weights, activations as one or two int8 terms, exact integer products, float32 around them.
 
 A usual INT8 activation loses more than a point mutation changes. Splitting it into a coarse and a fine int8 term
 keeps 15 bits of it for a second integer product, and what error is left is the weights', the same for every sequence.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from embed.encoders.kernel import Activation, find_kernel
 
 # M tokens, K inputs, N outputs
 
@@ -18,48 +22,69 @@ _CUDA_COLUMNS = 8
 """What `torch._int_mm` demands on CUDA: rows above 16 (padded to 32), inputs and outputs in multiples of 8."""
 
 
-class TwoTermLinear(nn.Module):
-    """A frozen linear layer in two-term INT8; independent of the other rows in a batch.
+class Int8Linear(nn.Module):
+    """Frozen linear layers that read the same input, as one INT8 product; independent of the other rows in a batch.
 
     With `s = max|x| / 127` per token, `q1 = round(x / s)` and `q2 = round(254 (x / s - q1))`:
-    `y = s * s_w * (q1 Wq + q2 Wq / 254) + b`, in float32.
+    `y = s * s_w * (q1 Wq + q2 Wq / 254) + b`, in float32; with one term, without `q2`.
     """
 
-    def __init__(self, linear: nn.Linear, device: torch.device) -> None:
+    def __init__(
+        self, linears: Sequence[nn.Linear], *, terms: int, device: torch.device, activation: Activation = "none"
+    ) -> None:
         super().__init__()
-        weight_NK = linear.weight.detach().to(device, torch.float32)
+        weight_NK = torch.cat([linear.weight.detach().to(device, torch.float32) for linear in linears])
         scale_N = _nonzero(weight_NK.abs().amax(1)) / _LEVELS
         quantised_NK = torch.round(weight_NK / scale_N[:, None]).to(torch.int8)
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        pad_n, pad_k = (
-            (-self.out_features % _CUDA_COLUMNS, -self.in_features % _CUDA_COLUMNS) if device.type == "cuda" else (0, 0)
-        )
-        self.weight: torch.Tensor
-        self.scale: torch.Tensor
-        self.bias: torch.Tensor | None
-        self.register_buffer("weight", nn.functional.pad(quantised_NK, (0, pad_k, 0, pad_n)).contiguous())
+        bias_N = None
+        if linears[0].bias is not None:
+            bias_N = torch.cat([linear.bias.detach().to(device, torch.float32) for linear in linears])
+        self.out_features, self.in_features = quantised_NK.shape
+        self._terms, self._activation = terms, activation
+        self._kernel = find_kernel()[0] if device.type == "cpu" else None
+        if self._kernel is not None:
+            self._packed = self._kernel.pack(quantised_NK, scale_N, bias_N)
+            return
+        columns = _CUDA_COLUMNS if device.type == "cuda" else 1
+        padding = (0, -self.in_features % columns, 0, -self.out_features % columns)
+        self.weight: Tensor
+        self.scale: Tensor
+        self.bias: Tensor | None
+        self.register_buffer("weight", nn.functional.pad(quantised_NK, padding).contiguous())
         self.register_buffer("scale", scale_N)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach().to(device, torch.float32))
+        self.register_buffer("bias", bias_N)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply.
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Multiply, activate, and add the residual.
 
         Args:
             x: float32 `[..., K]`.
+            residual: float32 `[..., N]`.
 
         Returns:
             float32 `[..., N]`.
         """
         x_MK = x.reshape(-1, self.in_features)
-        coarse_MK, fine_MK, scale_M1 = two_terms(x_MK)
-        y_MN = self._product(coarse_MK).float()
-        y_MN.add_(self._product(fine_MK), alpha=1 / _FINE)
-        y_MN.mul_(scale_M1).mul_(self.scale)
-        if self.bias is not None:
-            y_MN.add_(self.bias)
+        residual_MN = None if residual is None else residual.reshape(-1, self.out_features)
+        if self._kernel is not None:
+            y_MN = self._kernel.linear(x_MK, self._packed, self._terms, self._activation, residual_MN)
+        else:
+            y_MN = self._multiply(x_MK, residual_MN)
         return y_MN.view(*x.shape[:-1], self.out_features)
 
-    def _product(self, term_MK: torch.Tensor) -> torch.Tensor:
+    def _multiply(self, x_MK: Tensor, residual_MN: Tensor | None) -> Tensor:
+        coarse_MK, fine_MK, scale_M1 = two_terms(x_MK)
+        y_MN = self._product(coarse_MK).float()
+        if self._terms == 2:
+            y_MN = y_MN + self._product(fine_MK) / _FINE
+        y_MN = y_MN * scale_M1 * self.scale
+        if self.bias is not None:
+            y_MN = y_MN + self.bias
+        if self._activation != "none":
+            y_MN = nn.functional.gelu(y_MN) if self._activation == "gelu" else nn.functional.relu(y_MN)
+        return y_MN if residual_MN is None else y_MN + residual_MN
+
+    def _product(self, term_MK: Tensor) -> Tensor:
         rows = term_MK.shape[0]
         if term_MK.is_cuda:
             pad = (0, self.weight.shape[1] - term_MK.shape[1], 0, -rows % _CUDA_ROWS)
@@ -67,7 +92,7 @@ class TwoTermLinear(nn.Module):
         return torch._int_mm(term_MK, self.weight.t())[:rows, : self.out_features]
 
 
-def two_terms(x_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def two_terms(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Split activations into a coarse and a fine int8 term.
 
     Args:
@@ -79,19 +104,10 @@ def two_terms(x_MK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Ten
     scale_M1 = _nonzero(x_MK.abs().amax(1, keepdim=True)) / _LEVELS
     levels_MK = x_MK / scale_M1
     coarse_MK = levels_MK.round()
-    fine_MK = levels_MK.sub_(coarse_MK).mul_(_FINE).round_()
+    fine_MK = ((levels_MK - coarse_MK) * _FINE).round()
     return coarse_MK.to(torch.int8), fine_MK.to(torch.int8), scale_M1
 
 
-def quantise_linears(model: nn.Module, device: torch.device) -> None:
-    """Replace every linear layer of a model, one by one, so that float weights leave memory as int8 ones come."""
-    for name, child in list(model.named_children()):
-        if isinstance(child, nn.Linear):
-            setattr(model, name, TwoTermLinear(child, device))
-        else:
-            quantise_linears(child, device)
-
-
-def _nonzero(largest: torch.Tensor) -> torch.Tensor:
+def _nonzero(largest: Tensor) -> Tensor:
     # an all-zero row or channel gets scale 1, so that it stays zero
     return torch.where(largest > 0, largest, torch.full_like(largest, _LEVELS))

@@ -1,13 +1,16 @@
 """The loop when memory, vectors or the user interrupt it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from embed.encoders.encoder import Encoder
+from embed.batching import Room
+from embed.encoders.encoder import Encoder, Padded
 from embed.errors import EncoderError
 from embed.inference import Loop
-from embed.pieces import cut_pieces
+from embed.pieces import cut_pieces, measure
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 
@@ -15,7 +18,7 @@ LETTERS = "ACDEFGHIKLMNPQRSTVWY"
 class Counting(Encoder):
     """Sums letters: a vector is (mean of ids, 1), so that the truth is plain arithmetic."""
 
-    pad = 0
+    pad_id = 0
     dim = 2
     device = torch.device("cpu")
 
@@ -30,12 +33,27 @@ class Counting(Encoder):
         ids = np.array([99, *(LETTERS.index(c) + 1 for c in sequence[start:end]), 99])
         return ids, ids != 99
 
+    def packed_inputs(self, batch):
+        return {}
+
+    def room(self):
+        return Room(device="cpu", bytes=2**20, width=100)
+
     def forward(self, batch):
         self.calls += 1
         self.fail(batch)
-        weight_BL = torch.from_numpy(batch.weight_BL)
-        ids_BL = torch.from_numpy(batch.ids_BL).float()
-        return torch.stack([(ids_BL * weight_BL).sum(1), weight_BL.sum(1)], 1)
+        if isinstance(batch, Padded):
+            pieces = list(zip(batch.ids_BL, batch.weight_BL, strict=True))
+        else:
+            ends = np.cumsum(np.repeat(batch.runs_R2[:, 1], batch.runs_R2[:, 0]))[:-1]
+            pieces = list(zip(np.split(batch.ids_1T[0], ends), np.split(batch.weight_T, ends), strict=True))
+        return torch.tensor([[(ids * weights).sum(), weights.sum()] for ids, weights in pieces])
+
+
+@pytest.fixture(params=["packed", "bucketed"])
+def embed_config(embed_config, request):
+    """Both ways to share a batch."""
+    return replace(embed_config, batching=request.param)
 
 
 def run(encoder, sequences, config, *, budget=50, stop=lambda: False):
@@ -47,8 +65,9 @@ def run(encoder, sequences, config, *, budget=50, stop=lambda: False):
             assert i not in vectors
             vectors[i] = vector_D
 
-    loop = Loop(encoder, sequences, cut_pieces(sequences, encoder.token_count, config), write)
-    return vectors, loop.run(None, budget, lambda done, total: None, stop)
+    pieces = cut_pieces(*measure(sequences), encoder.token_count, config)
+    loop = Loop(encoder, sequences, pieces, write, replace(config, tokens_per_batch=budget))
+    return vectors, loop.run(stop=stop)
 
 
 @pytest.fixture
@@ -67,7 +86,7 @@ def out_of_memory_above(tokens):
     """A forward that fails on batches of more than so many tokens."""
 
     def fail(batch):
-        if batch.ids_BL.size > tokens:
+        if batch.size > tokens:
             raise torch.OutOfMemoryError("fake")
 
     return fail
@@ -87,7 +106,7 @@ def test_out_of_memory_splits_the_batch_and_loses_nothing(sequences, embed_confi
     for error in (torch.OutOfMemoryError("x"), RuntimeError("CUDA out of memory."), MemoryError()):
 
         def fail(batch, error=error):
-            if len(batch.ids_BL) > 1:
+            if (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces) > 1:
                 raise error
 
         vectors, tally = run(Counting(fail), sequences, embed_config, budget=400)
@@ -118,7 +137,9 @@ def test_other_errors_are_not_taken_for_memory(sequences, embed_config):
 def test_broken_vectors_stop_the_loop(sequences, embed_config, value, message):
     """A vector that is not finite, or all zero, is never handed on."""
     encoder = Counting()
-    encoder.forward = lambda batch: torch.full((len(batch.ids_BL), 2), value)
+    encoder.forward = lambda batch: torch.full(
+        (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces, 2), value
+    )
     with pytest.raises(EncoderError, match=message):
         run(encoder, sequences, embed_config)
 

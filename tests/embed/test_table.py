@@ -56,7 +56,7 @@ def test_cells_stay_as_they_are_written(tmp_path, name, delimiter):
     path = written(tmp_path, name, "\n".join(lines))
     table = read_columns(path, NAMES)
     assert cells(table.text["id"]) == TRAPS
-    assert table.text["heavy"].cells == ["EVQ"]
+    assert list(table.text["heavy"].cells) == ["EVQ"]
     assert table.rows == len(TRAPS)
     assert table.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -102,7 +102,7 @@ def test_blocks_share_their_dictionary(tmp_path):
     filler = "x" * 4096
     body = "".join(f"{i % 7},{'ACD'[i % 3]},{filler}\n" for i in range(12_000))
     table = read_columns(written(tmp_path, "t.csv", "ab_id,heavy,filler\n" + body), NAMES)
-    assert table.text["heavy"].cells == ["A", "C", "D"]
+    assert list(table.text["heavy"].cells) == ["A", "C", "D"]
     assert cells(table.text["id"]) == [str(i % 7) for i in range(12_000)]
 
 
@@ -316,5 +316,5 @@ def test_no_rows_give_empty_columns(tmp_path):
         parquet(tmp_path, ab_id=pa.array([], pa.string()), heavy=pa.nulls(0)),
     ):
         table = read_columns(path, NAMES)
-        assert (table.rows, table.text["id"].cells) == (0, [])
+        assert (table.rows, list(table.text["id"].cells)) == (0, [])
         assert table.text["id"].code_R.dtype == np.int32

@@ -18,7 +18,7 @@ from embed.encoders.open import open_encoder
 from embed.errors import EmbedError, EncoderError
 from embed.fingerprint import find_sources
 
-CPU = Arithmetic(precision="fp32", threshold=6.0, device="cpu")
+CPU = Arithmetic(precision="fp32", threshold=6.0, device="cpu", packed=True)
 
 
 @pytest.fixture

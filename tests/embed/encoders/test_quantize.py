@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from embed.encoders.quantize import TwoTermLinear, quantise_linears, two_terms
+from embed.encoders.fuse import quantise
+from embed.encoders.quantize import Int8Linear, two_terms
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ def test_the_product_is_exact_but_for_weight_rounding():
     scale = weight.abs().amax(1, keepdim=True) / 127
     rounded = torch.round(weight / scale).clamp(-127, 127) * scale
     expected = x.double() @ rounded.T + linear.bias.detach().double()
-    actual = TwoTermLinear(linear, CPU)(x).double()
+    actual = Int8Linear([linear], terms=2, device=CPU)(x).double()
     assert actual.shape == (3, 7, 56)
     assert (actual - expected).norm() / expected.norm() < 5e-5
 
@@ -41,7 +42,7 @@ def test_zero_rows_and_channels_stay_zero():
     linear.weight.data[3] = 0
     x = torch.randn(4, 16)
     x[2] = 0
-    y = TwoTermLinear(linear, CPU)(x)
+    y = Int8Linear([linear], terms=2, device=CPU)(x)
     assert torch.isfinite(y).all()
     assert (y[2] == 0).all()
     assert (y[:, 3] == 0).all()
@@ -50,7 +51,7 @@ def test_zero_rows_and_channels_stay_zero():
 def test_a_row_does_not_see_its_neighbours():
     """Each row's product is bit-identical alone and in company."""
     torch.manual_seed(1)
-    layer = TwoTermLinear(nn.Linear(64, 32), CPU)
+    layer = Int8Linear([nn.Linear(64, 32)], terms=2, device=CPU)
     x_MK = torch.randn(50, 64) * torch.logspace(-3, 3, 50)[:, None]
     together = layer(x_MK)
     assert all(torch.equal(layer(x_MK[i : i + 1]), together[i : i + 1]) for i in range(50))
@@ -62,16 +63,18 @@ def test_outliers_do_not_drown_the_rest():
     linear = nn.Linear(128, 64, bias=False)
     x = torch.randn(32, 128)
     x[:, 5] *= 100
-    layer = TwoTermLinear(linear, CPU)
-    weights_only = x.double() @ (layer.weight.double() * layer.scale.double()[:, None]).T
+    layer = Int8Linear([linear], terms=2, device=CPU)
+    weight = linear.weight.detach().double()
+    scale = weight.abs().amax(1, keepdim=True) / 127
+    weights_only = x.double() @ (torch.round(weight / scale) * scale).T
     assert ((layer(x).double() - weights_only).norm() / weights_only.norm()).item() < 1e-3
 
 
 def test_every_linear_of_a_model_is_replaced():
     """No layer is left in float, however deep."""
     model = nn.Sequential(nn.Linear(8, 8), nn.Sequential(nn.ReLU(), nn.Linear(8, 4)), nn.LayerNorm(4))
-    quantise_linears(model, CPU)
+    quantise(model, terms=2, device=CPU)
     kinds = [type(module) for module in model.modules()]
     assert nn.Linear not in kinds
-    assert kinds.count(TwoTermLinear) == 2
+    assert kinds.count(Int8Linear) == 2
     assert np.isfinite(model(torch.ones(2, 8)).numpy(force=True)).all()
