@@ -105,50 +105,88 @@ struct Tensor {
     long token, head; // strides in elements; the last one is 1
 };
 
-void attend(const Tensor &q, const Tensor &k, const Tensor &v, float *y, long start, long length, long head, long heads,
-            long width, float scale, const float *bias, float *scratch) {
-    const long keys = raised(length, kLanes), wide = raised(width, kLanes);
-    float *across = scratch, *values = across + width * keys, *scores = values + length * wide, *out = scores + kRows * keys;
-    memset(across, 0, sizeof(float) * width * keys);
-    memset(values, 0, sizeof(float) * length * wide);
-    for (long t = 0; t < length; t++) {
-        const float *key = k.data + (start + t) * k.token + head * k.head;
-        for (long d = 0; d < width; d++) across[d * keys + t] = key[d];
-        memcpy(values + t * wide, v.data + (start + t) * v.token + head * v.head, sizeof(float) * width);
+// Turns of the two halves of a head by place (Su et al. 2021), [places, width] each; or null.
+struct Turns {
+    const float *cos, *sin;
+};
+
+void turn(const float *x, long width, const Turns &turns, long place, float *y) {
+    if (!turns.cos) {
+        memcpy(y, x, sizeof(float) * width);
+        return;
     }
+    const float *cos = turns.cos + place * width, *sin = turns.sin + place * width;
+    const long half = width / 2;
+    for (long d = 0; d < half; d++) y[d] = x[d] * cos[d] - x[half + d] * sin[d];
+    for (long d = 0; d < half; d++) y[half + d] = x[half + d] * cos[half + d] + x[d] * sin[half + d];
+}
+
+struct Scratch {
+    float *across, *values, *queries, *scores, *out;
+
+    static long floats(long length, long width) {
+        const long keys = raised(length, kLanes), wide = raised(width, kLanes);
+        return width * keys + length * wide + kRows * (keys + 2 * wide);
+    }
+
+    Scratch(float *start, long length, long width) {
+        const long keys = raised(length, kLanes), wide = raised(width, kLanes);
+        across = start;
+        values = across + width * keys;
+        queries = values + length * wide;
+        scores = queries + kRows * wide;
+        out = scores + kRows * keys;
+    }
+};
+
+void attend(const Tensor &q, const Tensor &k, const Tensor &v, const Turns &turns, float *y, long start, long length,
+            long head, long heads, long width, float scale, const float *bias, const Scratch &scratch) {
+    const long keys = raised(length, kLanes), wide = raised(width, kLanes);
+    for (long t = 0; t < length; t++) {
+        turn(k.data + (start + t) * k.token + head * k.head, width, turns, t, scratch.out);
+        for (long d = 0; d < width; d++) scratch.across[d * keys + t] = scratch.out[d];
+        memcpy(scratch.values + t * wide, v.data + (start + t) * v.token + head * v.head, sizeof(float) * width);
+        memset(scratch.values + t * wide + width, 0, sizeof(float) * (wide - width));
+    }
+    for (long d = 0; d < width; d++) memset(scratch.across + d * keys + length, 0, sizeof(float) * (keys - length));
     for (long t = 0; t < length; t += kRows) {
         const long rows = length - t < kRows ? length - t : kRows;
-        product_rows(rows, q.data + (start + t) * q.token + head * q.head, q.token, across, keys, width, scores, keys);
+        for (long r = 0; r < rows; r++)
+            turn(q.data + (start + t + r) * q.token + head * q.head, width, turns, t + r, scratch.queries + r * wide);
+        product_rows(rows, scratch.queries, wide, scratch.across, keys, width, scratch.scores, keys);
         float share[kRows];
         for (long r = 0; r < rows; r++)
-            share[r] = 1.0f / soften(scores + r * keys, length, keys, scale, bias ? bias - (t + r) : nullptr);
-        product_rows(rows, scores, keys, values, wide, length, out, wide);
+            share[r] = 1.0f / soften(scratch.scores + r * keys, length, keys, scale, bias ? bias - (t + r) : nullptr);
+        product_rows(rows, scratch.scores, keys, scratch.values, wide, length, scratch.out, wide);
         for (long r = 0; r < rows; r++)
-            for (long d = 0; d < width; d++) y[((start + t + r) * heads + head) * width + d] = out[r * wide + d] * share[r];
+            for (long d = 0; d < width; d++)
+                y[((start + t + r) * heads + head) * width + d] = scratch.out[r * wide + d] * share[r];
     }
 }
 
 } // namespace
 
 // q, k and v are float32 with the given strides of a token and a head, y is [tokens, heads, width]. `starts` has one
-// more entry than there are sequences. bias (or null) is [heads, 2 span - 1]: entry span - 1 + key - query of a head.
+// more entry than there are sequences. cos and sin (or null) are [places, width]. bias (or null) is
+// [heads, 2 span - 1]: entry span - 1 + key - query of a head.
 extern "C" void bindcache_attend(const float *q, long q_token, long q_head, const float *k, long k_token, long k_head,
                                  const float *v, long v_token, long v_head, float *y, const long *starts, long sequences,
-                                 long heads, long width, float scale, const float *bias, long span, int threads) {
+                                 long heads, long width, float scale, const float *cos, const float *sin,
+                                 const float *bias, long span, int threads) {
     long longest = 0;
     for (long s = 0; s < sequences; s++)
         longest = starts[s + 1] - starts[s] > longest ? starts[s + 1] - starts[s] : longest;
-    const long keys = raised(longest, kLanes), wide = raised(width, kLanes);
-    const size_t bytes = sizeof(float) * (width * keys + longest * wide + kRows * (keys + wide));
 #pragma omp parallel num_threads(threads)
     {
-        float *scratch = (float *)aligned_alloc(64, raised(bytes, 64));
+        float *memory = (float *)aligned_alloc(64, raised(sizeof(float) * Scratch::floats(longest, width), 64));
 #pragma omp for collapse(2) schedule(dynamic, 1)
         for (long s = 0; s < sequences; s++)
-            for (long h = 0; h < heads; h++)
-                attend({q, q_token, q_head}, {k, k_token, k_head}, {v, v_token, v_head}, y, starts[s],
-                       starts[s + 1] - starts[s], h, heads, width, scale,
-                       bias ? bias + h * (2 * span - 1) + span - 1 : nullptr, scratch);
-        free(scratch);
+            for (long h = 0; h < heads; h++) {
+                const long length = starts[s + 1] - starts[s];
+                attend({q, q_token, q_head}, {k, k_token, k_head}, {v, v_token, v_head}, {cos, sin}, y, starts[s], length,
+                       h, heads, width, scale, bias ? bias + h * (2 * span - 1) + span - 1 : nullptr,
+                       Scratch(memory, length, width));
+            }
+        free(memory);
     }
 }

@@ -46,8 +46,6 @@ class Packed:
     """Pieces end to end in one row."""
 
     ids_1T: Ints
-    position_1T: Ints
-    """Place of each token in its own piece."""
     weight_T: Weights
     """Share of each token in its sequence's vector; 0 on special tokens and on the filler at the end."""
     runs_R2: Ints
@@ -159,7 +157,6 @@ def pack(pieces: Sequence[tuple[Ids, Weights]], pad_id: int, width: int | None) 
     whole = [*lengths, filler] if filler else lengths
     return Packed(
         ids_1T=np.concatenate([*(ids for ids, _ in pieces), np.full(filler, pad_id, np.int64)])[None],
-        position_1T=np.concatenate([np.arange(length, dtype=np.int64) for length in whole])[None],
         weight_T=np.concatenate([*(weights for _, weights in pieces), np.zeros(filler, np.float32)]),
         runs_R2=np.array([(len(list(run)), length) for length, run in itertools.groupby(whole)], np.int64),
         pieces=len(pieces),

@@ -6,7 +6,6 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from embed.encoders.checkpoint import Checkpoint
 from embed.encoders.encoder import Encoder, Packed
@@ -16,7 +15,8 @@ from embed.sequences import Antibody
 
 _CLS = 0
 _BOTH_ENDS = 2
-_POSITIONS = 2048
+_PLACES = 1024
+_TURNED_LATER = "turned by our attention"
 
 
 @final
@@ -35,11 +35,20 @@ class Esm2(Encoder):
         # hub checkpoints have no pooler: with one, it would be random and crash under load_in_8bit
         self.model: Any = load_model(EsmModel, checkpoint, arithmetic, add_pooling_layer=False)
         del self.model.contact_head  # never used
-        self.model.rotary_embeddings = _RotaryTable(self.model.rotary_embeddings)
+        self._turn_2PD: torch.Tensor | None = None
+        if arithmetic.packed:  # our attention turns queries and keys by their place in their own sequence
+            self.model.position_embedding_type = _TURNED_LATER
+            for layer in self.model.encoder.layer:
+                layer.attention.self.position_embedding_type = _TURNED_LATER
 
     def packed_inputs(self, batch: Packed) -> dict[str, torch.Tensor]:
-        """List the position of each token in its own piece, which turns its queries and keys."""
-        return {"position_ids": self._to_device(batch.position_1T)}
+        """List the official rotary embedding by place in a sequence, computed once."""
+        longest = int(batch.runs_R2[:, 1].max())
+        if self._turn_2PD is None or self._turn_2PD.shape[1] < longest:
+            like = torch.empty(0, dtype=self.model.dtype, device=self.device)
+            places_1P = torch.arange(max(longest, _PLACES), device=self.device).unsqueeze(0)
+            self._turn_2PD = torch.cat(self.model.rotary_embeddings(like, places_1P))
+        return {"turn_2PD": self._turn_2PD}
 
     def token_count(self, residues: int, chains: int) -> int:
         """Count residues, `<cls>` and `<eos>`."""
@@ -57,25 +66,6 @@ class Esm2(Encoder):
         pooled = np.ones(len(ids), bool)
         pooled[[0, -1]] = False
         return ids, pooled
-
-
-class _RotaryTable(nn.Module):
-    """The official rotary embedding, computed once for each position instead of once for each token."""
-
-    def __init__(self, rotary: Any) -> None:  # noqa: ANN401
-        super().__init__()
-        self._rotary = rotary
-        self._table: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        longest = _POSITIONS if self._table is None else len(self._table[0])
-        while longest < x.shape[1]:
-            longest *= 2
-        if self._table is None or longest > len(self._table[0]) or self._table[0].device != x.device:
-            cos_1PD, sin_1PD = self._rotary(x, torch.arange(longest, device=x.device).unsqueeze(0))
-            self._table = cos_1PD[0], sin_1PD[0]
-        cos_PD, sin_PD = self._table
-        return cos_PD[position_ids], sin_PD[position_ids]
 
 
 def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: Callable[[str], Any]) -> None:

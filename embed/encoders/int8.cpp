@@ -1,13 +1,14 @@
-// y = activation(x W^T + b) + residual in INT8, in two passes over memory; see int8.py for the arithmetic.
+// y = activation(x W^T + b) + residual in INT8, in one pass over memory; quantize.py tells the arithmetic.
 //
-// 1. each row of x becomes one or two rows of int8 (its terms), with its scale
-// 2. tiles of 96 rows by 64 outputs are multiplied with VNNI; scale, bias, activation and residual follow in registers
+// 1. each row of a tile of x becomes one or two rows of int8 (its terms), with its scale, in the L2 cache
+// 2. the tile is multiplied by panels of 64 outputs with VNNI; scale, bias, activation and residual follow in registers
 //
 // Every output depends on its own row alone and is summed in the same order wherever the row lies.
 // Built for the machine it runs on: needs AVX-512 with VNNI.
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 namespace {
@@ -19,6 +20,7 @@ constexpr long kDepth = 4;                 // products that one VNNI instruction
 constexpr long kRows = 6;                  // rows in registers: 6 x 4 sums, 4 weights, 1 broadcast of 32 registers
 constexpr long kTile = 16 * kRows;         // rows that share a panel while it is in the L2 cache
 constexpr long kSlice = 2048;              // inputs of a panel that stay in the L2 cache
+constexpr long kShares = 4;                // tiles for each thread, at least, so that all end together
 constexpr float kLevels = 127.0f;
 constexpr float kFine = 254.0f;
 constexpr int kOffset = 128;               // VNNI wants one unsigned side: weights are stored as w + 128
@@ -27,6 +29,7 @@ constexpr int kOffset = 128;               // VNNI wants one unsigned side: weig
 #define MULTIPLY(sum, weight, spread) asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(spread))
 
 long least(long a, long b) { return a < b ? a : b; }
+long raised(long count, long unit) { return (count + unit - 1) / unit * unit; }
 
 float largest(const float *x, long count) {
     __m512 most = _mm512_setzero_ps();
@@ -61,14 +64,15 @@ void split(const float *x, long inputs, long padded, int terms, int8_t *rows, fl
     if (terms == 2) sums[1] = _mm512_reduce_add_epi32(fine_sum);
 }
 
-// Adds the products of `R` rows with one panel of weights to `sums`.
+// Writes the products of `R` rows with one panel of weights to `sums`, or adds them.
 template <int R>
-void multiply(const int8_t *rows, long stride, const uint8_t *panel, long depth, int32_t *sums) {
+void multiply(const int8_t *rows, long stride, const uint8_t *panel, long depth, bool add, int32_t *sums) {
     __m512i sum[R][kVectors];
 #pragma GCC unroll 6
     for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; v++) sum[r][v] = _mm512_loadu_si512(sums + r * kPanel + v * kLanes);
+        for (int v = 0; v < kVectors; v++)
+            sum[r][v] = add ? _mm512_loadu_si512(sums + r * kPanel + v * kLanes) : _mm512_setzero_si512();
     for (long k = 0; k < depth; k += kDepth, panel += kDepth * kPanel) {
         const __m512i w0 = _mm512_loadu_si512(panel), w1 = _mm512_loadu_si512(panel + kDepth * kLanes),
                       w2 = _mm512_loadu_si512(panel + 2 * kDepth * kLanes),
@@ -90,11 +94,13 @@ void multiply(const int8_t *rows, long stride, const uint8_t *panel, long depth,
         for (int v = 0; v < kVectors; v++) _mm512_storeu_si512(sums + r * kPanel + v * kLanes, sum[r][v]);
 }
 
-void multiply_rows(const int8_t *rows, long count, long stride, const uint8_t *panel, long depth, int32_t *sums) {
+void multiply_rows(const int8_t *rows, long count, long stride, const uint8_t *panel, long depth, bool add,
+                   int32_t *sums) {
     long r = 0;
-    for (; r + kRows <= count; r += kRows) multiply<kRows>(rows + r * stride, stride, panel, depth, sums + r * kPanel);
-    for (; r + 2 <= count; r += 2) multiply<2>(rows + r * stride, stride, panel, depth, sums + r * kPanel);
-    for (; r < count; r++) multiply<1>(rows + r * stride, stride, panel, depth, sums + r * kPanel);
+    for (; r + kRows <= count; r += kRows)
+        multiply<kRows>(rows + r * stride, stride, panel, depth, add, sums + r * kPanel);
+    for (; r + 2 <= count; r += 2) multiply<2>(rows + r * stride, stride, panel, depth, add, sums + r * kPanel);
+    for (; r < count; r++) multiply<1>(rows + r * stride, stride, panel, depth, add, sums + r * kPanel);
 }
 
 // erf as x P(x^2) / Q(x^2) on [-4, 4], fitted by weighted least squares (Lawson); within 4e-7 in float32.
@@ -148,32 +154,34 @@ void finish(const Layer &layer, const int32_t *sums, const int32_t *row_sums, fl
 
 } // namespace
 
-// x [rows, inputs], residual (or null) and y [rows, outputs] are float32 and contiguous. Scratch holds, in this order,
-// int8 [rows, terms, padded inputs], float32 [rows] and int32 [rows, terms], with inputs padded to a multiple of 4.
+// x [rows, inputs], residual (or null) and y [rows, outputs] are float32 and contiguous.
 extern "C" void bindcache_linear(const float *x, long rows, const uint8_t *weight, const float *scale,
                                  const float *bias, const float *residual, float *y, long inputs, long outputs,
-                                 int terms, int activation, int8_t *term, float *row_scale, int32_t *row_sum,
-                                 int threads) {
+                                 int terms, int activation, int threads) {
     const Layer layer = {weight, scale, bias, inputs, outputs, terms, activation};
-    const long padded = (inputs + kDepth - 1) / kDepth * kDepth, panels = (outputs + kPanel - 1) / kPanel;
-    const long tile = kTile / terms, tiles = (rows + tile - 1) / tile;
+    const long padded = raised(inputs, kDepth), unit = kRows / terms;
+    const long tile = least(kTile / terms, raised((rows + kShares * threads - 1) / (kShares * threads), unit));
 #pragma omp parallel num_threads(threads)
     {
-#pragma omp for schedule(static)
-        for (long m = 0; m < rows; m++)
-            split(x + m * inputs, inputs, padded, terms, term + m * terms * padded, row_scale + m, row_sum + m * terms);
+        int8_t *term = (int8_t *)aligned_alloc(64, raised(tile * terms * padded, 64));
+        float row_scale[kTile];
+        int32_t row_sum[kTile];
         alignas(64) int32_t sums[kTile * kPanel];
-#pragma omp for collapse(2) schedule(dynamic, 8)
-        for (long t = 0; t < tiles; t++)
-            for (long p = 0; p < panels; p++) {
-                long first = t * tile, count = least(tile, rows - first);
-                memset(sums, 0, sizeof(int32_t) * count * terms * kPanel);
+#pragma omp for schedule(dynamic, 1)
+        for (long first = 0; first < rows; first += tile) {
+            const long count = least(tile, rows - first);
+            for (long r = 0; r < count; r++)
+                split(x + (first + r) * inputs, inputs, padded, terms, term + r * terms * padded, row_scale + r,
+                      row_sum + r * terms);
+            for (long n = 0; n < outputs; n += kPanel) {
                 for (long k = 0; k < padded; k += kSlice)
-                    multiply_rows(term + first * terms * padded + k, count * terms, padded,
-                                  weight + (p * padded + k) * kPanel, least(kSlice, padded - k), sums);
-                for (long m = first; m < first + count; m++)
-                    finish(layer, sums + (m - first) * terms * kPanel, row_sum + m * terms, row_scale[m], p * kPanel,
-                           residual ? residual + m * outputs : nullptr, y + m * outputs);
+                    multiply_rows(term + k, count * terms, padded, weight + n * padded + k * kPanel,
+                                  least(kSlice, padded - k), k > 0, sums);
+                for (long r = 0; r < count; r++)
+                    finish(layer, sums + r * terms * kPanel, row_sum + r * terms, row_scale[r], n,
+                           residual ? residual + (first + r) * outputs : nullptr, y + (first + r) * outputs);
             }
+        }
+        free(term);
     }
 }

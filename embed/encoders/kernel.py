@@ -47,9 +47,9 @@ class Kernel:
         pointer: Any = ctypes.c_void_p
         long, number = ctypes.c_long, ctypes.c_int
         self._linear, self._attend = loaded.bindcache_linear, loaded.bindcache_attend
-        self._linear.argtypes = [pointer, long, *[pointer] * 5, long, long, number, number, *[pointer] * 3, number]
+        self._linear.argtypes = [pointer, long, *[pointer] * 5, long, long, number, number, number]
         strided = [pointer, long, long]
-        sizes = [pointer, long, long, long, ctypes.c_float, pointer, long, number]
+        sizes = [pointer, long, long, long, ctypes.c_float, *[pointer] * 3, long, number]
         self._attend.argtypes = [*strided * 3, pointer, *sizes]
         self._linear.restype = self._attend.restype = None
 
@@ -80,8 +80,6 @@ class Kernel:
         residual_MN = None if residual_MN is None else residual_MN.contiguous()
         rows = x_MK.shape[0]
         y_MN = torch.empty(rows, layer.outputs)
-        term_MTK = torch.empty(rows * terms * (layer.inputs + -layer.inputs % _DEPTH), dtype=torch.int8)
-        scale_M, sum_MT = torch.empty(rows), torch.empty(rows * terms, dtype=torch.int32)
         self._linear(
             x_MK.data_ptr(),
             rows,
@@ -94,9 +92,6 @@ class Kernel:
             layer.outputs,
             terms,
             _ACTIVATIONS[activation],
-            term_MTK.data_ptr(),
-            scale_M.data_ptr(),
-            sum_MT.data_ptr(),
             torch.get_num_threads(),
         )
         return y_MN
@@ -108,6 +103,7 @@ class Kernel:
         value_THD: Tensor,
         starts: Tensor,
         scale: float,
+        turn_2PD: Tensor | None,
         bias_HE: Tensor | None,
     ) -> Tensor:
         """Attend within each of several sequences that lie end to end.
@@ -118,6 +114,7 @@ class Kernel:
             value_THD: Likewise.
             starts: First token of each sequence and the end of the last one, int64 `[S + 1]`.
             scale: Factor of the scores.
+            turn_2PD: Cosine and sine by place in a sequence that turn queries and keys, float32.
             bias_HE: Added to the scores by distance, float32: column `E // 2 + key - query`.
 
         Returns:
@@ -133,7 +130,8 @@ class Kernel:
         ]
         bias = None if bias_HE is None else bias_HE.data_ptr()
         threads = torch.get_num_threads()
-        sizes = (starts.data_ptr(), len(starts) - 1, heads, width, scale, bias, span, threads)
+        cos, sin = (None, None) if turn_2PD is None else (turn_2PD[0].data_ptr(), turn_2PD[1].data_ptr())
+        sizes = (starts.data_ptr(), len(starts) - 1, heads, width, scale, cos, sin, bias, span, threads)
         self._attend(*strided, y_THD.data_ptr(), *sizes)
         return y_THD
 
