@@ -54,6 +54,8 @@ class EmbedConfig:
     """Of `bucketed`: edges in tokens, as `[256, 384, 512]`, or `auto`: from the lengths, padding at most 5 %."""
     tokens_per_batch: int | Literal["auto"] = "auto"
     """Tokens in one batch, padding included, or `auto`: from the CPU's cache or the GPU's free memory."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the encoders' layers (`torch.compile`): `auto` where there is enough work to win its time back."""
     shard_rows: int = 4096
     """Vectors in one shard; at most this much work (or 60 s of it) is lost at a kill."""
     vector_dtype: Literal["float32", "float16"] = "float32"

@@ -15,7 +15,7 @@ from embed.errors import PairsError
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _SEQUENCE = re.compile("[ACDEFGHIKLMNPQRSTVWXY]{20,}", re.IGNORECASE)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-_BLOCK = 1 << 24
+_BLOCK = 1 << 25
 
 
 def read_header(path: Path, delimiter: str, wanted: list[str]) -> list[str]:

@@ -125,8 +125,8 @@ def _facts(
 
 def _precision_facts(precision: Precision, threshold: float) -> dict[str, object]:
     if precision in ("int8", "int8-fast"):
-        terms = 2 if precision == "int8" else 1
-        return {"name": precision, "activations": f"{terms} int8 terms, a scale a token", "elsewhere": "float32"}
+        terms = "two-term" if precision == "int8" else "one-term"
+        return {"name": precision, "activations": f"{terms} int8, a scale a token", "elsewhere": "float32"}
     if precision == "int8-bnb":
         backend = f"bitsandbytes {version('bitsandbytes')}"
         return {"name": precision, "backend": backend, "threshold": threshold, "elsewhere": "bfloat16"}

@@ -71,6 +71,7 @@ class Loop:
         self._config = config
         self._budget = token_budget(config.tokens_per_batch, encoder.room())
         self._timer = Timer(encoder.device)
+        self.compiling = encoder.prepare(config.compile, int(pieces.token_P.sum()))
         self.tally = Tally()
 
     def run(
@@ -116,12 +117,10 @@ class Loop:
     def _tokenised(self, cut: tuple[Ints, int | None]) -> tuple[Ints, int | None, Batch]:
         index_B, width = cut
         tokens = [self._tokens(piece) for piece in index_B.tolist()]
-        pad_id = self._encoder.pad_id
-        return (
-            index_B,
-            width,
-            pack(tokens, pad_id, self._encoder.fill(tokens)) if width is None else pad(tokens, pad_id, width),
-        )
+        if width is None:
+            fill = self._budget if self._encoder.compiled else None  # compiled layers want one length
+            return index_B, width, pack(tokens, self._encoder.pad_id, fill)
+        return index_B, width, pad(tokens, self._encoder.pad_id, width)
 
     def _tokens(self, piece: int) -> tuple[Ids, Weights]:
         pieces = self._pieces

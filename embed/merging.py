@@ -9,11 +9,13 @@ from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from embed.errors import PairsError
 from embed.rejected import LISTED
-from embed.rows import Codes, Floats, SequenceColumn
-from embed.table import Column
+from embed.rows import Codes, SequenceColumn
+from embed.table import Column, Floats
+from embed.texts import Antibodies, Texts
 
 _WIDE = 1.0 + 1e-9
 """Log units between replicates above which they contradict each other; the rest is rounding."""
@@ -23,8 +25,8 @@ _WIDE = 1.0 + 1e-9
 class DistinctPairs:
     """Distinct antibodies, antigens and pairs, each in the order of first appearance."""
 
-    antibodies: list[tuple[str, str | None]]
-    antigens: list[str]
+    antibodies: Antibodies
+    antigens: Texts
     pair_N2: npt.NDArray[np.int32]
     """Index into `antibodies`, index into `antigens`."""
     pair_A: Codes
@@ -37,27 +39,29 @@ def find_pairs(sequences: Mapping[str, SequenceColumn], row_A: Codes) -> Distinc
     """Find the distinct pairs among some rows of the heavy, light and antigen columns."""
     heavy, light, antigen = (sequences[role] for role in ("heavy", "light", "antigen"))
     heavy_A, light_A, target_A = heavy.index_R[row_A], light.index_R[row_A], antigen.index_R[row_A]
-    antibody_A, first_antibody = _number_by_appearance(heavy_A * (len(light.distinct) + 1) + light_A + 1)
-    antigen_A, first_antigen = _number_by_appearance(target_A)
-    pair_A, first_N = _number_by_appearance(antibody_A * len(first_antigen) + antigen_A)
-    lights = [*light.distinct, None]  # a missing light chain has index -1
-    chains = zip(heavy_A[first_antibody].tolist(), light_A[first_antibody].tolist(), strict=True)
+    lights = len(light.distinct) + 1  # a missing light chain has index -1
+    antibody_A, chains_U = _number_by_appearance(heavy_A * lights + light_A + 1)
+    antigen_A, target_U = _number_by_appearance(target_A)
+    pair_A, pair_N = _number_by_appearance(antibody_A * len(target_U) + antigen_A)
     return DistinctPairs(
-        antibodies=[(heavy.distinct[first], lights[second]) for first, second in chains],
-        antigens=[antigen.distinct[index] for index in target_A[first_antigen].tolist()],
-        pair_N2=np.stack([antibody_A[first_N], antigen_A[first_N]], axis=1).astype(np.int32),
+        antibodies=Antibodies(heavy.distinct.take(chains_U // lights), light.distinct, chains_U % lights - 1),
+        antigens=antigen.distinct.take(target_U),
+        pair_N2=np.stack([pair_N // len(target_U), pair_N % len(target_U)], axis=1).astype(np.int32),
         pair_A=pair_A,
-        first_N=first_N,
+        first_N=_first_rows(pair_A),
     )
 
 
 def _number_by_appearance(code_A: Codes) -> tuple[Codes, Codes]:
-    """Number distinct codes as they first appear; return each row's number, and each number's first row."""
-    _, first, inverse = np.unique(code_A, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return rank[inverse], first[order]
+    """Number distinct codes as they first appear; return each row's number, and each number's code."""
+    encoded = pa.array(code_A).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_numpy()
+
+
+def _first_rows(number_A: Codes) -> Codes:
+    """Find the row where each number first appears, given that they rise as they appear."""
+    highest_A = np.maximum.accumulate(number_A)
+    return np.flatnonzero(np.diff(highest_A, prepend=-1))
 
 
 def count_duplicates(*keys_A: npt.NDArray[np.generic]) -> int:
@@ -78,7 +82,7 @@ def median_of_pairs(pair_A: Codes, pkd_A: Floats) -> tuple[Floats, Floats]:
     return np.where(lower_N == upper_N, lower_N, (lower_N + upper_N) / 2), spread_N
 
 
-def list_wide(spread_N: Floats, ids: list[str]) -> str:
+def list_wide(spread_N: Floats, ids: Sequence[str]) -> str:
     """List the pairs whose rows are more than one log unit apart, with the spread of the first ten."""
     wide = np.flatnonzero(spread_N > _WIDE).tolist()
     if not wide:
@@ -88,7 +92,7 @@ def list_wide(spread_N: Floats, ids: list[str]) -> str:
     return f"Pairs whose replicates are more than 1 log unit apart: {len(wide):,} ({listed}{more})"
 
 
-def split_of_pairs(column: Column[str], name: str, pairs: DistinctPairs, row_A: Codes, ids: Sequence[str]) -> list[str]:
+def split_of_pairs(column: Column[Texts], name: str, pairs: DistinctPairs, row_A: Codes, ids: Sequence[str]) -> Texts:
     """Name each pair's part of the split.
 
     Raises:
@@ -108,4 +112,4 @@ def split_of_pairs(column: Column[str], name: str, pairs: DistinctPairs, row_A: 
             f"Rows in another part of the split than an earlier row of their pair: {len(torn):,}. "
             f"Give all rows of a pair the same value in column {name!r}:{listed}"
         )
-    return [column.cells[code] for code in code_A[pairs.first_N].tolist()]
+    return column.cells.take(code_A[pairs.first_N])

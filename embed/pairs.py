@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from embed.affinity import Unit, check_range
 from embed.errors import PairsError
@@ -25,14 +27,14 @@ from embed.merging import (
 from embed.rejected import RejectedRow, Rejections, write_rejected
 from embed.rows import (
     Codes,
-    Floats,
     SequenceColumn,
     read_affinities,
     read_sequences,
     reject_blank,
     reject_shared_ids,
 )
-from embed.table import Column, Table, read_columns
+from embed.table import Column, Floats, Table, read_columns
+from embed.texts import Antibodies, Texts
 
 __all__ = ["PairTable", "PairsConfig", "RejectedRow", "read_pairs", "write_rejected"]
 
@@ -89,21 +91,21 @@ class PairsConfig:
 class PairTable:
     """One entry per distinct (antibody, antigen) pair, in the order of first appearance."""
 
-    id: list[str]
+    id: Texts
     """Id of the pair's first row."""
     pair_N2: npt.NDArray[np.int32]
     """Index into `antibodies`, index into `antigens`."""
-    antibodies: list[tuple[str, str | None]]
+    antibodies: Antibodies
     """Distinct (heavy, light) of accepted rows; light is None for single chains."""
-    antigens: list[str]
+    antigens: Texts
     affinity_N: npt.NDArray[np.float64] | None
     """pKd, the median of the pair's rows; None where no column is declared."""
-    split: list[str] | None
+    split: Texts | None
     replicates_N: npt.NDArray[np.int32]
     """Accepted rows that make up the pair, duplicates included."""
     pair_of_row: npt.NDArray[np.int64]
     """The pair of every data row of the file; -1 where rejected."""
-    row_ids: list[str]
+    row_ids: Texts
     rejected: tuple[RejectedRow, ...]
     normalised: dict[str, int]
     """Harmless change -> accepted rows it was made to."""
@@ -140,7 +142,7 @@ def read_pairs(config: PairsConfig, *, single_chain: bool = True, longest_antige
 
     row_A = np.flatnonzero(rejections.accepted_R)
     pairs = find_pairs(sequences, row_A)
-    ids = [row_ids[row] for row in row_A[pairs.first_N].tolist()]
+    ids = row_ids.take(row_A[pairs.first_N])
     affinity_N, warnings = (None, ()) if pkd_R is None else _merge(pkd_R[row_A], pairs, ids, config)
     pair_of_row = np.full(table.rows, -1, np.int64)
     pair_of_row[row_A] = pairs.pair_A
@@ -161,18 +163,21 @@ def read_pairs(config: PairsConfig, *, single_chain: bool = True, longest_antige
     )
 
 
-def _row_ids(table: Table) -> list[str]:
+def _row_ids(table: Table) -> Texts:
     if "id" not in table.text:
-        return [str(row + 1) for row in range(table.rows)]
-    cells = [*table.text["id"].cells, ""]
-    return [cells[code] for code in table.text["id"].code_R.tolist()]
+        return Texts(pa.array(np.arange(1, table.rows + 1)).cast(pa.large_string()))
+    column = table.text["id"]
+    if (column.code_R >= 0).all():
+        return column.cells.take(column.code_R)
+    with_blank = pa.concat_arrays([column.cells.array, pa.array([""], pa.large_string())])
+    return Texts(with_blank, column.code_R % len(with_blank))  # null, code -1, is the last
 
 
 def _read_sequences(
     table: Table, config: PairsConfig, rejections: Rejections, single_chain: bool, longest_antigen: int | None
 ) -> dict[str, SequenceColumn]:
     read = partial(read_sequences, rejections=rejections)
-    absent: Column[str] = Column(cells=[], code_R=np.full(table.rows, -1, np.int32))
+    absent = Column(cells=Texts.of([]), code_R=np.full(table.rows, -1, np.int32))
     return {
         "heavy": read(
             table.text["heavy"], config.heavy, missing="no heavy chain; give its sequence, or remove the row."
@@ -209,7 +214,7 @@ def _reject_unclear_rows(
         reject_shared_ids(ids, config.id, sequences.values(), rejections)
 
 
-def _merge(pkd_A: Floats, pairs: DistinctPairs, ids: list[str], config: PairsConfig) -> tuple[Floats, tuple[str, ...]]:
+def _merge(pkd_A: Floats, pairs: DistinctPairs, ids: Texts, config: PairsConfig) -> tuple[Floats, tuple[str, ...]]:
     warnings = check_range(pkd_A, config.unit, config.affinity)
     pkd_N, spread_N = median_of_pairs(pairs.pair_A, pkd_A)
     if wide := list_wide(spread_N, ids):
@@ -241,8 +246,9 @@ def _count_changes(
 
 
 def _warn_of_unknown_residues(sequences: Mapping[str, SequenceColumn], row_A: Codes) -> tuple[str, ...]:
-    used = {text for column in sequences.values() for text in column.used(row_A)}
-    unknown = sum("X" in text for text in used)
+    used = [column.used(row_A) for column in sequences.values()]
+    with_unknown = [texts.take(np.flatnonzero(texts.matches("X"))).array for texts in used]
+    unknown = pc.count_distinct(pa.chunked_array(with_unknown)).as_py()
     if not unknown:
         return ()
     return (f"Distinct sequences that hold X, the unknown residue: {unknown:,}; X is kept.",)

@@ -5,14 +5,15 @@ Array suffixes: R data rows of the file.
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from embed.errors import PairsError
-from embed.table import Column
+from embed.table import Column, Floats
+from embed.texts import Texts
 
 LISTED = 10
 """Rows or pairs that a message names before it only counts."""
@@ -38,13 +39,15 @@ class RejectedRow:
 class Rejections:
     """Gathers the rows that cannot be used; the first reason of a row counts."""
 
-    def __init__(self, row_ids: list[str]) -> None:
+    def __init__(self, row_ids: Sequence[str]) -> None:
         self.accepted_R = np.ones(len(row_ids), bool)
         self._row_ids = row_ids
         self._rows: list[RejectedRow] = []
         self._stopping: set[int] = set()
 
-    def add(self, name: str, column: Column[str | float], reasons: Mapping[int, str], *, stops: bool = True) -> None:
+    def add(
+        self, name: str, column: Column[Texts] | Column[Floats], reasons: Mapping[int, str], *, stops: bool = True
+    ) -> None:
         """Reject the rows that hold certain cells of a column.
 
         Args:

@@ -28,6 +28,8 @@ class EmbedResult:
     normalised: dict[str, int]
     warnings: list[str]
     part: str
+    compile: dict[str, str] = field(default_factory=dict)
+    """Whether the encoder of a phase was compiled, and why."""
     embedded: int = 0
     reused: int = 0
     tokens: int = 0

@@ -22,6 +22,10 @@ KEY_BYTES = 16
 Antibody = tuple[str, str | None]
 """Heavy and light chain; None where there is no light chain."""
 
+NORMAL = "^[ACGTN]*[DEFHIKLMPQRSVWY][ACDEFGHIKLMNPQRSTVWY]*$"
+"""Regular expression (Python's and RE2's) of cells that `normalise` returns unchanged, without looking closer: standard
+residues, not all of them also letters of DNA."""
+
 MOST_UNKNOWN = 0.1
 """Largest share of X in a sequence that still says something."""
 
@@ -100,7 +104,7 @@ def _refuse_noise(sequence: str) -> None:
             f"{unknown} of {len(sequence)} residues are unknown (X, B, Z, U or O), and at most "
             f"{MOST_UNKNOWN:.0%} may be; is it a protein sequence?"
         )
-    if len(sequence) > _LONGEST_ACGTN_PEPTIDE and set(sequence) <= set("ACGTN"):
+    if len(sequence) > _LONGEST_ACGTN_PEPTIDE and not sequence.strip("ACGTN"):
         raise BadSequence(f"{len(sequence)} letters, all A, C, G, T or N: this is DNA; translate it to protein.")
 
 
@@ -119,12 +123,12 @@ def antigen_key(antigen: str) -> bytes:
 
 def antibody_keys(antibodies: Sequence[tuple[str, str | None]]) -> npt.NDArray[np.uint8]:
     """Name many antibodies; uint8 [N, 16]."""
-    return _rows(antibody_key(heavy, light) for heavy, light in antibodies)
+    return _rows((antibody_key(heavy, light) for heavy, light in antibodies), len(antibodies))
 
 
 def antigen_keys(antigens: Sequence[str]) -> npt.NDArray[np.uint8]:
     """Name many antigens; uint8 [N, 16]."""
-    return _rows(antigen_key(antigen) for antigen in antigens)
+    return _rows((antigen_key(antigen) for antigen in antigens), len(antigens))
 
 
 def _key(role: bytes, parts: tuple[str, ...]) -> bytes:
@@ -136,5 +140,6 @@ def _key(role: bytes, parts: tuple[str, ...]) -> bytes:
     return digest.digest()
 
 
-def _rows(keys: Iterable[bytes]) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES)
+def _rows(keys: Iterable[bytes], count: int) -> npt.NDArray[np.uint8]:
+    """Gather keys without holding them as objects."""
+    return np.fromiter(keys, f"V{KEY_BYTES}", count).view(np.uint8).reshape(-1, KEY_BYTES)

@@ -127,6 +127,7 @@ def _embed(
         pieces = cut_pieces(*measure(work.sequences), encoder.token_count, config)
         phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
         loop = Loop(encoder, work.sequences, pieces, write, config)
+        result.compile[phase] = loop.compiling
         tally = loop.run(lambda done, total: progress(phase, done, total), stop)
     result.tokens += tally.tokens
     result.padded_tokens += tally.padded

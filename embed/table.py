@@ -4,11 +4,11 @@ Array suffixes: R data rows of the file, the header not counted.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,20 @@ import pyarrow.parquet
 
 from embed.delimited import read_cells, read_header
 from embed.errors import PairsError
+from embed.texts import Texts
 
-Cell_co = TypeVar("Cell_co", bound=str | float, covariant=True)
+Floats = npt.NDArray[np.float64]
+Cells_co = TypeVar("Cells_co", bound=Texts | Floats, covariant=True)
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Column(Generic[Cell_co]):
+class Column(Generic[Cells_co]):
     """One column: its distinct cells, and which of them each row holds."""
 
-    cells: Sequence[Cell_co]
+    cells: Cells_co
     code_R: npt.NDArray[np.int32]
     """Index into `cells`; -1 where a Parquet file holds null."""
 
@@ -38,8 +40,8 @@ class Table:
     """The columns that were asked for, by role."""
 
     rows: int
-    text: dict[str, Column[str]]
-    numbers: dict[str, Column[float]]
+    text: dict[str, Column[Texts]]
+    numbers: dict[str, Column[Floats]]
     """Numeric roles whose Parquet column holds numbers; every other role is in `text`."""
     digest: str
     """SHA-256 of the file's bytes, hex."""
@@ -59,40 +61,48 @@ def read_columns(path: Path, names: Mapping[str, str], *, numeric: str = "") -> 
     suffix = path.suffix.lower()
     if suffix not in {*_DELIMITERS, ".parquet"}:
         raise PairsError(f"pairs.path = {str(path)!r} is none of .csv, .tsv and .parquet; save it as one of them.")
+    text: dict[str, Column[Texts]] = {}
+    numbers: dict[str, Column[Floats]] = {}
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        arrays = _read_parquet(path, names) if suffix == ".parquet" else _read_text(path, names, _DELIMITERS[suffix])
+        read = _open_parquet(path, names) if suffix == ".parquet" else _open_text(path, names, _DELIMITERS[suffix])
+        for role, name in names.items():
+            array = read(role)
+            if role == numeric and _holds_numbers(array.type):
+                numbers[role] = _numbers(array)
+            else:
+                text[role] = _text(array, role, name)
+            del array  # or two columns are in memory while the next one is read
     except FileNotFoundError:
         raise PairsError(f"pairs.path = {str(path)!r} does not exist; set it to the pairs table.") from None
     except (OSError, pa.ArrowException) as error:
         raise PairsError(f"pairs.path = {str(path)!r} cannot be read ({error}); save it anew.") from error
-    numbers = {role for role, array in arrays.items() if role == numeric and _holds_numbers(array.type)}
-    return Table(
-        rows=len(next(iter(arrays.values()))),
-        text={role: _column(_as_text(arrays[role], role, names[role])) for role in arrays.keys() - numbers},
-        numbers={role: _column(arrays[role].cast(pa.float64()).dictionary_encode()) for role in numbers},
-        digest=digest,
-    )
+    rows = {len(column.code_R) for column in (*text.values(), *numbers.values())}
+    return Table(rows=rows.pop(), text=text, numbers=numbers, digest=digest)
 
 
-def _read_text(path: Path, names: Mapping[str, str], delimiter: str) -> dict[str, pa.ChunkedArray]:
+def _open_text(path: Path, names: Mapping[str, str], delimiter: str) -> Callable[[str], pa.ChunkedArray]:
     wanted = list(dict.fromkeys(names.values()))
     header = read_header(path, delimiter, wanted)
     _refuse_unclear_names(path, names, header)
     cells = read_cells(path, delimiter, header, wanted)
-    return {role: cells[name] for role, name in names.items()}
+    return {role: cells[name] for role, name in names.items()}.pop
 
 
-def _read_parquet(path: Path, names: Mapping[str, str]) -> dict[str, pa.ChunkedArray]:
-    wanted = list(dict.fromkeys(names.values()))
+def _open_parquet(path: Path, names: Mapping[str, str]) -> Callable[[str], pa.ChunkedArray]:
     schema = pyarrow.parquet.read_schema(path)
     _refuse_unclear_names(path, names, schema.names)
-    text = [name for name in wanted if _is_text(schema.field(name).type)]
-    with pyarrow.parquet.ParquetFile(path, read_dictionary=text) as file:
-        table = file.read(columns=wanted)
+    return lambda role: _read_parquet(path, schema.field(names[role]))
+
+
+def _read_parquet(path: Path, field: pa.Field) -> pa.ChunkedArray:
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=[field.name] if _is_text(field.type) else []) as file:
+        # One group after the other: all at once would hold a column's repeated cells as often as they occur.
+        groups = [file.read_row_group(group, columns=[field.name]) for group in range(file.num_row_groups)]
+        table = pa.concat_tables([file.schema_arrow.empty_table().select([field.name]), *groups])
     table.validate(full=True)
-    return {role: _plain_numbers(table.column(name)) for role, name in names.items()}
+    return table.column(0)
 
 
 def _refuse_unclear_names(path: Path, names: Mapping[str, str], header: list[str]) -> None:
@@ -117,23 +127,19 @@ def _with_nearest(role: str, name: str, header: list[str]) -> str:
     return f"{name!r} (pairs.{role}{f', nearest {lowered[nearest[0]]!r}' if nearest else ''})"
 
 
-def _plain_numbers(array: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Turn a categorical of numbers into the numbers."""
-    kind = array.type
-    if pa.types.is_dictionary(kind) and not _is_text(kind.value_type):
-        return array.cast(kind.value_type)
-    return array
-
-
-def _as_text(array: pa.ChunkedArray, role: str, name: str) -> pa.ChunkedArray:
-    kind = array.type
-    if pa.types.is_dictionary(kind) and _is_text(kind.value_type):
-        return array
-    if _is_text(kind):
-        return array.dictionary_encode()
+def _text(array: pa.ChunkedArray, role: str, name: str) -> Column[Texts]:
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return array.cast(pa.string()).dictionary_encode()
-    raise PairsError(f"column {name!r} (pairs.{role}) is of type {kind}; save it as a column of strings.")
+        array = array.cast(kind).cast(pa.string())
+    elif not _is_text(kind):
+        raise PairsError(f"column {name!r} (pairs.{role}) is of type {kind}; save it as a column of strings.")
+    cells, code_R = _join(array, pa.large_string())
+    return Column(cells=Texts(cells), code_R=code_R)
+
+
+def _numbers(array: pa.ChunkedArray) -> Column[Floats]:
+    cells, code_R = _join(array, pa.float64())
+    return Column(cells=cells.to_numpy(), code_R=code_R)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -141,13 +147,23 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
 
 
-def _column(array: pa.ChunkedArray) -> Column[Any]:
-    chunks = array.unify_dictionaries().chunks
-    codes = [chunk.indices.fill_null(-1).to_numpy().astype(np.int32, copy=False) for chunk in chunks]
-    return Column(
-        cells=chunks[0].dictionary.to_pylist() if chunks else [],
-        code_R=np.concatenate(codes) if codes else np.empty(0, np.int32),
+def _join(array: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.int32]]:
+    """Find the distinct cells of a column, as `kind`, and the number of each row's cell among them; -1 for null."""
+    pa.default_memory_pool().release_unused()  # what the column before left behind is as large as this one
+    encoded = pa.chunked_array([_encode(chunk, kind) for chunk in array.chunks], pa.dictionary(pa.int32(), kind))
+    chunks = encoded.unify_dictionaries().chunks
+    codes = [chunk.indices.fill_null(-1).to_numpy() for chunk in chunks]
+    return (
+        chunks[0].dictionary if chunks else pa.array([], kind),
+        np.concatenate(codes) if codes else np.empty(0, np.int32),
     )
+
+
+def _encode(chunk: pa.Array, kind: pa.DataType) -> pa.DictionaryArray:
+    if pa.types.is_dictionary(chunk.type):
+        return pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), chunk.dictionary.cast(kind))
+    return chunk.cast(kind).dictionary_encode()

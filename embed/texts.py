@@ -50,7 +50,7 @@ class Texts(Sequence[str]):
         for start in range(0, len(self), _AT_ONCE):
             yield from self._cut(start, start + _AT_ONCE).to_pylist()
 
-    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:  # noqa: A002 (pyarrow's name)
+    def __arrow_array__(self, type: pa.DataType | None = None) -> pa.Array:
         """Hand the texts to `pyarrow.array`."""
         return self.array if type is None else self.array.cast(type)
 

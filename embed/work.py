@@ -1,6 +1,5 @@
 """What is left to read: a table's distinct sequences by encoder, this part's share, minus what the store holds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +8,9 @@ import numpy.typing as npt
 from embed.batching import share_of_work
 from embed.fingerprint import Source, Sources
 from embed.pairs import PairTable
-from embed.sequences import Antibody, antibody_keys, antigen_keys
+from embed.sequences import antibody_keys, antigen_keys
 from embed.store.reader import Vectors
+from embed.texts import Antibodies, Texts
 
 # N sequences, K bytes of a key
 
@@ -20,7 +20,7 @@ class Work:
     """Sequences that one encoder must read."""
 
     source: Source
-    sequences: Sequence[Antibody | str]
+    sequences: Antibodies | Texts
     key_NK: npt.NDArray[np.uint8]
     length_N: npt.NDArray[np.int32]
     """Residues, all chains together."""
@@ -41,17 +41,18 @@ def left_to_read(table: PairTable, sources: Sources, part: tuple[int, int]) -> l
 
 
 def _all_work(table: PairTable, sources: Sources) -> list[Work]:
+    antibodies, antigens = table.antibodies, table.antigens
     apart = sources.single.fingerprint != sources.paired.fingerprint
-    paired = [antibody for antibody in table.antibodies if antibody[1] is not None or not apart]
-    single = [antibody for antibody in table.antibodies if antibody[1] is None and apart]
-    work = [_antibody_work(sources.paired, paired), _antibody_work(sources.single, single)]
-    lengths = np.array([len(antigen) for antigen in table.antigens], np.int32)
-    return [w for w in work if len(w)] + [Work(sources.antigen, table.antigens, antigen_keys(table.antigens), lengths)]
+    single_N = antibodies.alone() & apart
+    work = [
+        _antibody_work(sources.paired, antibodies.take(np.flatnonzero(~single_N))),
+        _antibody_work(sources.single, antibodies.take(np.flatnonzero(single_N))),
+    ]
+    return [w for w in work if len(w)] + [Work(sources.antigen, antigens, antigen_keys(antigens), antigens.lengths())]
 
 
-def _antibody_work(source: Source, antibodies: list[Antibody]) -> Work:
-    lengths = np.array([len(heavy) + len(light or "") for heavy, light in antibodies], np.int32)
-    return Work(source, antibodies, antibody_keys(antibodies), lengths)
+def _antibody_work(source: Source, antibodies: Antibodies) -> Work:
+    return Work(source, antibodies, antibody_keys(antibodies), antibodies.lengths())
 
 
 def _share(work: Work, part: tuple[int, int]) -> Work:
@@ -64,5 +65,5 @@ def _missing(work: Work) -> tuple[Work, int]:
 
 
 def _take(work: Work, chosen_N: npt.NDArray[np.bool_]) -> Work:
-    sequences = [work.sequences[i] for i in np.flatnonzero(chosen_N).tolist()]
+    sequences = work.sequences.take(np.flatnonzero(chosen_N))
     return Work(work.source, sequences, work.key_NK[chosen_N], work.length_N[chosen_N])

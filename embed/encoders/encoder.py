@@ -4,7 +4,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 
 from embed.batching import Room
 from embed.encoders.cache import last_level_cache
+from embed.encoders.compilation import compile_layers, compile_pays
 from embed.encoders.tokens import Ids
 from embed.pooling import packed_sum, weighted_sum
 from embed.sequences import Antibody
@@ -69,6 +70,8 @@ class Encoder(ABC):
     dim: int
     model: Any
     device: torch.device
+    compiled = False
+    """Compiled layers want every row filled up to one length."""
 
     @abstractmethod
     def token_count(self, residues: int, chains: int) -> int:
@@ -103,9 +106,18 @@ class Encoder(ABC):
         ).last_hidden_state
         return packed_sum(hidden_1TD[0], self._to_device(batch.weight_T), batch.runs_R2.tolist())[: batch.pieces]
 
-    def fill(self, pieces: Sequence[tuple[Ids, Weights]]) -> int | None:
-        """Tell to how many tokens a row of pieces is filled up; None where its length costs nothing."""
-        return None
+    def prepare(self, asked: Literal["auto", "on", "off"], tokens: int) -> str:
+        """Compile the layers if that pays for so many tokens; tell what was chosen and why."""
+        parameters = sum(weight.numel() for weight in (*self.layers.parameters(), *self.layers.buffers()))
+        self.compiled, why = compile_pays(asked, device=self.device, parameters=parameters, tokens=tokens)
+        if self.compiled:
+            compile_layers(self.layers)
+        return f"{'on' if self.compiled else 'off'} ({why})"
+
+    @property
+    @abstractmethod
+    def layers(self) -> Any:  # noqa: ANN401 (an nn.ModuleList)
+        """The layers of the official model."""
 
     def room(self) -> Room:
         """Tell what decides the size of a batch here."""

@@ -41,6 +41,11 @@ class Esm2(Encoder):
             for layer in self.model.encoder.layer:
                 layer.attention.self.position_embedding_type = _TURNED_LATER
 
+    @property
+    def layers(self) -> Any:  # noqa: ANN401
+        """The layers of the official model."""
+        return self.model.encoder.layer
+
     def packed_inputs(self, batch: Packed) -> dict[str, torch.Tensor]:
         """List the official rotary embedding by place in a sequence, computed once."""
         longest = int(batch.runs_R2[:, 1].max())

@@ -35,6 +35,11 @@ class IgT5(Encoder):
             nothing = torch.zeros(1, device=self.device)  # all pairs of tokens of a row would not fit in memory
             self._attention.compute_bias = lambda *_, **__: nothing
 
+    @property
+    def layers(self) -> Any:  # noqa: ANN401
+        """The blocks of the official model."""
+        return self.model.encoder.block
+
     def packed_inputs(self, batch: Packed) -> dict[str, torch.Tensor]:
         """List the bias of scores by distance; the model's own, by pairs of tokens, would span the whole row."""
         longest = int(batch.runs_R2[:, 1].max())
