@@ -12,10 +12,10 @@ TESTABLE := .venv/testable
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo embed train test test-slow check clean
+.PHONY: help setup demo embed train test test-slow check bench bench-peers clean
 
 help: ## show this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 	@echo "  CONFIG=$(CONFIG) (a TOML file; the default is the demo)"
 
 setup: $(INSTALLED) ## create .venv with all that is needed
@@ -42,6 +42,17 @@ check: $(TESTABLE) ## lint, check types, run the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest -m "not slow"
+
+bench: $(INSTALLED) ## measure the encoders against each other: ten minutes; BINDCACHE_BENCH_DATA=DIR for real tables
+	for work in esm2-35m esm2-150m igt5 ch65-demo; do $(BIN)/python -m benchmarks.encoders --work $$work || exit; done
+
+bench-peers: build/peers/biotrainer/installed build/peers/esm-cpp/installed ## install other projects for `make bench`
+
+build/peers/%/installed: benchmarks/peers/%.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -r $<
+	@touch $@
 
 clean: ## remove what was made, the environment too, and the demo's store and run
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO)

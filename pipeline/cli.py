@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from pipeline.boundary import Boundary, process_start
-from pipeline.options import Part, as_json, config_options, out_file
+from pipeline.options import Part, as_json, config_options, demo_options, out_file, profile_file
+from pipeline.profile import profiled
 from pipeline.progress import Progress
 from pipeline.signals import StopFlag
 from pipeline.store_commands import store
@@ -48,9 +49,16 @@ def demo_command(folder: Path, *, as_json: bool) -> None:
 @main.command()
 @config_options
 @click.option("--part", type=Part(), default="1/1", help="Only the i-th of N shares of the distinct sequences.")
+@profile_file
 @click.pass_context
 def embed_command(
-    ctx: click.Context, *, path: Path, overrides: tuple[str, ...], as_json: bool, part: tuple[int, int]
+    ctx: click.Context,
+    *,
+    path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    part: tuple[int, int],
+    profile: Path | None,
 ) -> None:
     """Encode what the store does not hold yet."""
     from embed.stage import run_embed
@@ -58,8 +66,10 @@ def embed_command(
     from pipeline.output import embed_table, report
 
     config = load(path, overrides)
-    with StopFlag() as stop, Progress() as progress:
-        result = run_embed(config.embed, config.pairs, part=part, started=process_start(), progress=progress, stop=stop)
+    idle = "nothing was left to encode; name an empty store, as in --set embed.store=DIR"
+    with StopFlag() as stop, profiled(profile, idle=idle) as recorded, Progress() as progress:
+        watch = recorded(progress)
+        result = run_embed(config.embed, config.pairs, part=part, started=process_start(), progress=watch, stop=stop)
     _warn(result.warnings)
     _leave_if(
         ctx,
@@ -73,17 +83,22 @@ def embed_command(
 @main.command()
 @config_options
 @click.option("--resume", is_flag=True, help="Go on with the run; start it if it is new; do nothing if it is finished.")
+@profile_file
 @click.pass_context
-def train_command(ctx: click.Context, *, path: Path, overrides: tuple[str, ...], as_json: bool, resume: bool) -> None:
+def train_command(
+    ctx: click.Context, *, path: Path, overrides: tuple[str, ...], as_json: bool, resume: bool, profile: Path | None
+) -> None:
     """Train a regressor on the vectors in the store."""
-    with StopFlag() as stop, Progress() as progress:
+    idle = "nothing was left to train; name a new run, as in --set train.run=DIR"
+    with StopFlag() as stop, profiled(profile, idle=idle) as recorded, Progress() as progress:
         from pipeline.config import load
         from pipeline.output import report, train_table
         from pipeline.training import is_finished, train_from_store
 
         config = load(path, overrides)
         finished = resume and is_finished(config)
-        result = train_from_store(config, path, resume=resume, started=process_start(), progress=progress, stop=stop)
+        watch = recorded(progress)
+        result = train_from_store(config, path, resume=resume, started=process_start(), progress=watch, stop=stop)
     _leave_if(ctx, stop, stopped=result.stopped, way_on="run the same command with --resume to go on")
     if finished:
         click.echo("This run was finished before; nothing was trained.", err=True)
@@ -94,6 +109,58 @@ def train_command(ctx: click.Context, *, path: Path, overrides: tuple[str, ...],
         ("store", config.embed.store),
     ]
     report(values, train_table(values, places), as_json=as_json)
+
+
+@main.command()
+@config_options
+@click.option("--sample", type=click.IntRange(min=3), default=2000, show_default=True, help="Pairs, at most.")
+@click.option("--train", is_flag=True, help="Also train the regressor on the vectors of each precision, three times.")
+def fidelity_command(*, path: Path, overrides: tuple[str, ...], as_json: bool, sample: int, train: bool) -> None:
+    """Measure what each precision does to your own pairs.
+
+    A sample of the pairs is encoded in every precision that this machine has, and compared with fp32: error,
+    neighbours, speed, and what the same ridge regression still reads from the vectors. The store is left alone.
+
+    \b
+    bindcache fidelity --config mine.toml --sample 5000
+    """  # noqa: D301 - \b is the character by which click leaves lines as they are
+    from pipeline.config import load, train_section
+    from pipeline.output import report
+
+    config = load(path, overrides)
+    training = train_section(config, path) if train else None
+    from pipeline.fidelity import measure_fidelity
+    from pipeline.fidelity_table import fidelity_table
+
+    with Progress() as progress:
+        result = measure_fidelity(config, sample=sample, train=training, progress=progress)
+    report(result.as_json(), fidelity_table(result), as_json=as_json)
+
+
+@main.command()
+@demo_options
+@click.option("--ablate", is_flag=True, help="Take each optimisation alone away from the product.")
+@click.option("--ladder", is_flag=True, help="Add one after the other to the naive loop, and at last the store.")
+@click.option("--sample", type=click.IntRange(min=3), default=2000, show_default=True, help="Pairs, at most.")
+def bench_command(
+    *, path: Path | None, overrides: tuple[str, ...], as_json: bool, ablate: bool, ladder: bool, sample: int
+) -> None:
+    """Measure what each of ten optimisations is worth here.
+
+    Seconds, memory, fidelity of the vectors and the regressor's validation score, each row in a process of its own;
+    some minutes for each of the two tables.
+
+    \b
+    bindcache bench --ladder --config mine.toml
+    """  # noqa: D301 - \b is the character by which click leaves lines as they are
+    if not (ablate or ladder):
+        raise click.UsageError("Say what to measure: --ablate, --ladder, or both.")
+    from pipeline.bench.command import run_bench
+    from pipeline.output import report
+
+    with Progress() as progress:
+        result, table = run_bench(path, overrides, sample=sample, ablate=ablate, climb=ladder, progress=progress)
+    report(result, table, as_json=as_json)
 
 
 @main.command()

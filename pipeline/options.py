@@ -11,30 +11,46 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of a table.")
 
 
+_overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SECTION.KEY=VALUE",
+    help="Override a value of the config; TOML or a bare word. May be given again.",
+)
+
+
 def config_options(command: _Command) -> _Command:
     """Add `--config`, `--set` and `--json`."""
-    file = click.option(
-        "--config",
-        "path",
-        type=click.Path(path_type=Path),
-        required=True,
-        metavar="FILE",
-        help="TOML config.",
+    return _config_file(required=True, help="TOML config.")(_overrides(as_json(command)))
+
+
+def demo_options(command: _Command) -> _Command:
+    """Add the same where the demo serves without a config."""
+    return _config_file(required=False, help="TOML config; the demo, made anew, unless given.")(
+        _overrides(as_json(command))
     )
-    overrides = click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        help="Override a value of the config; TOML or a bare word. May be given again.",
-    )
-    return file(overrides(as_json(command)))
+
+
+def _config_file(*, required: bool, help: str) -> Callable[[_Command], _Command]:
+    path = click.Path(path_type=Path)
+    return click.option("--config", "path", type=path, required=required, metavar="FILE", help=help)
 
 
 def out_file(command: _Command) -> _Command:
     """Add `--out`, a Parquet file."""
     return click.option(
         "--out", type=click.Path(path_type=Path), required=True, metavar="FILE.parquet", help="File to write."
+    )(command)
+
+
+def profile_file(command: _Command) -> _Command:
+    """Add `--profile`, a Chrome trace."""
+    return click.option(
+        "--profile",
+        type=click.Path(path_type=Path),
+        metavar="FILE.json[.gz]",
+        help="Write a torch profiler trace of a few steady steps.",
     )(command)
 
 

@@ -4,12 +4,20 @@ import os
 import shutil
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from train.errors import TrainError
 
 _COMPILE_PAYS_STEPS = 100_000
 """Batches of a training from which compiling pays on CUDA: about 30 s against about 0.3 ms a batch."""
+
+_DISTINCT_SHARE = 0.5
+"""Training antigens, in batches, up to which the first layer reads them once per batch rather than once per pair.
+
+Measured: it saves time up to 0.7 of a batch (benchmarks/NOTES.md); half is on the safe side.
+"""
 
 Mode = Literal["default", "max-autotune", "max-autotune-no-cudagraphs"]
 
@@ -83,3 +91,23 @@ def compile_mode(
     if asked == "max-autotune":
         return ("max-autotune" if accumulation == 1 else "max-autotune-no-cudagraphs"), "as asked"
     return "default", "as asked" if asked == "default" else "the training is long enough"
+
+
+def antigens_apart(count_U: npt.NDArray[np.int64], batch_size: int) -> tuple[bool, str]:
+    """Decide whether a training batch computes the antigen half of the first layer once per antigen, and say why.
+
+    Both ways give the same sums, in another order. All training antigens then go into every batch, so that its shape
+    stays; where they are many, a batch has hardly fewer distinct antigens than pairs.
+
+    Args:
+        count_U: Training pairs of each antigen.
+        batch_size: Pairs of a batch.
+    """
+    antigens = int(np.count_nonzero(count_U))
+    if antigens <= _DISTINCT_SHARE * batch_size:
+        return True, f"once per antigen: {antigens} for each batch of {batch_size} pairs"
+    expected = float(np.sum(1 - (1 - count_U / count_U.sum()) ** batch_size))
+    return False, (
+        f"once per pair in training, where a batch of {batch_size} has about {expected:.0f} distinct of "
+        f"{antigens:,} antigens; once per antigen in validation and prediction"
+    )

@@ -6,8 +6,10 @@ A file is `torch.save` output, then 16 bytes of mark, then the SHA-256 of what p
 import hashlib
 import io
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +25,7 @@ State = dict[str, Any]
 """Nested dicts and lists of tensors and plain values, with at least `model`, `step` and `best_step`."""
 
 _MARK = b"bindcache-sha256"
+_SNAPSHOTS = 2  # one being written, one waiting
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
 
 
@@ -79,22 +82,29 @@ def read_best(run: RunDir, state: State) -> State:
     return state if best in (0, state["step"]) else read_checkpoint(run.checkpoint(best))
 
 
-def snapshot(state: Any) -> Any:  # noqa: ANN401  # any nesting of dicts, lists and values
-    """Copy all tensors to host memory; CUDA copies queue in the stream, into pinned memory."""
+def snapshot(state: Any, into: Any = None) -> Any:  # noqa: ANN401  # any nesting of dicts, lists and values
+    """Copy all tensors to host memory; CUDA copies queue in the stream, into pinned memory.
+
+    Args:
+        state: What to copy.
+        into: An earlier snapshot, whose memory is used again where it fits; it is lost.
+    """
     if isinstance(state, dict):
-        return {key: snapshot(value) for key, value in state.items()}
+        named = into if isinstance(into, dict) else {}
+        return {key: snapshot(value, named.get(key)) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(snapshot(value) for value in state)
+        listed = into if isinstance(into, list | tuple) else ()
+        return type(state)(snapshot(value, old) for value, old in zip_longest(state, listed[: len(state)]))
     if not isinstance(state, torch.Tensor):
         return state
-    if state.device.type == "cpu":
-        return state.detach().clone()
-    host = torch.empty_like(state, device="cpu", pin_memory=True)
-    return host.copy_(state.detach(), non_blocking=True)
+    on_device = state.device.type != "cpu"
+    host = into if isinstance(into, torch.Tensor) and (into.shape, into.dtype) == (state.shape, state.dtype) else None
+    host = torch.empty(state.shape, dtype=state.dtype, pin_memory=on_device) if host is None else host
+    return host.copy_(state.detach(), non_blocking=on_device)
 
 
 class Checkpointer:
-    """Saves states of one run from one thread beside the training, one at a time."""
+    """Saves states of one run, in order, from one thread beside the training, which is ahead by two at most."""
 
     def __init__(self, run: RunDir, *, keep: int, facts: Mapping[str, object]) -> None:
         """Keep the newest `keep` checkpoints and the best; `facts` go into the best weights' file."""
@@ -102,26 +112,32 @@ class Checkpointer:
         self._keep = keep
         self._facts = facts
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._pending: Future[None] | None = None
+        self._pending: deque[tuple[Future[None], State]] = deque()
+        self._spare: list[State] = []
         self.saves = 0
         self.stall_seconds = 0.0
+        """How long saving held the training up, all in all."""
+        self.longest_stall_seconds = 0.0
 
     def save(self, state: State) -> None:
-        """Take a snapshot and hand it to the writer; waits for the save before.
+        """Take a snapshot and hand it to the writer; waits where two snapshots are not written yet.
 
         Raises:
-            TrainError: The save before could not be written.
+            TrainError: An earlier save could not be written.
         """
         start = time.perf_counter()
-        self.wait()
-        copied = snapshot(state)
+        while self._pending and (len(self._pending) == _SNAPSHOTS or self._pending[0][0].done()):
+            self._finish_oldest()
+        copied = snapshot(state, self._spare.pop() if self._spare else None)
         ready = None
         if torch.cuda.is_available():
             ready = torch.cuda.Event()
             ready.record()
-        self._pending = self._thread.submit(self._write, copied, ready)
+        self._pending.append((self._thread.submit(self._write, copied, ready), copied))
+        stalled = time.perf_counter() - start
         self.saves += 1
-        self.stall_seconds += time.perf_counter() - start
+        self.stall_seconds += stalled
+        self.longest_stall_seconds = max(self.longest_stall_seconds, stalled)
 
     def wait(self) -> None:
         """Return when everything saved is on the disk.
@@ -129,14 +145,8 @@ class Checkpointer:
         Raises:
             TrainError: The writer could not write.
         """
-        pending, self._pending = self._pending, None
-        try:
-            if pending is not None:
-                pending.result()
-        except OSError as error:
-            raise TrainError(
-                f"No checkpoint could be written to {self._run.checkpoints} ({error}); mend it and --resume."
-            ) from error
+        while self._pending:
+            self._finish_oldest()
 
     def __enter__(self) -> "Checkpointer":
         return self
@@ -147,6 +157,16 @@ class Checkpointer:
         self._thread.shutdown(wait=True)
         if kind is None:
             self.wait()
+
+    def _finish_oldest(self) -> None:
+        future, copied = self._pending.popleft()
+        self._spare.append(copied)
+        try:
+            future.result()
+        except OSError as error:
+            raise TrainError(
+                f"No checkpoint could be written to {self._run.checkpoints} ({error}); mend it and --resume."
+            ) from error
 
     def _write(self, state: State, ready: "torch.cuda.Event | None") -> None:
         if ready is not None:

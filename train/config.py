@@ -32,7 +32,7 @@ class TrainConfig:
     epochs: int = 40
     """Passes over the training pairs, at most."""
     batch_size: int = 128
-    """Pairs in one batch; validation takes twice as many."""
+    """Pairs in one batch of training."""
     accumulation: int = 1
     """Batches whose gradients make one optimizer step."""
     lr: float = 1e-3
@@ -50,11 +50,11 @@ class TrainConfig:
     compile: Literal["auto", "off", "default", "max-autotune"] = "auto"
     """`torch.compile` of the regressor; `auto` compiles where a long training wins that time back."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Arithmetic of training: `bf16` is autocast; `auto` takes it where the device computes it natively."""
+    """Arithmetic of training: `bf16` rounds copies of float32 weights; `auto` takes it where the device has it."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
     placement: Literal["auto", "device", "pinned", "mapped"] = "auto"
-    """Where vectors wait: on the device, in (pinned) host memory, in the shards; `auto`: first that fits."""
+    """Where vectors wait: prepared on the device or in host memory, raw in the shards; `auto`: first that fits."""
     checkpoint_every: int = 0
     """Optimizer steps between checkpoints, beside the one after each epoch; 0 leaves those alone."""
     keep: int = 2

@@ -32,7 +32,7 @@ class VectorFolders:
 
 
 class Matrix:
-    """One float32 vector per distinct sequence, read from the mapped shards until it is made resident."""
+    """One float32 vector per distinct sequence, read from the mapped shards."""
 
     def __init__(
         self,
@@ -47,7 +47,6 @@ class Matrix:
         self._reader_U = reader_U
         self._location_U = location_U
         self._resident_UD: npt.NDArray[np.float32] | None = None
-        self._on: dict[torch.device, torch.Tensor] = {}
 
     @classmethod
     def of(cls, vector_UD: npt.NDArray[np.float32]) -> "Matrix":
@@ -59,11 +58,6 @@ class Matrix:
 
     def __len__(self) -> int:
         return len(self._location_U)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole matrix in memory."""
-        return len(self) * self.dim * 4
 
     def gather(
         self, index_B: npt.NDArray[np.int64], out_BD: npt.NDArray[np.float32] | None = None
@@ -83,29 +77,6 @@ class Matrix:
                 out_BD[place] = reader.read(location_B[place])
         return out_BD
 
-    def resident(self) -> npt.NDArray[np.float32]:
-        """Read all rows into host memory, once; later gathers come from there."""
-        if self._resident_UD is None:
-            self._resident_UD = self.gather(np.arange(len(self)))
-        return self._resident_UD
-
-    def on(self, device: torch.device) -> torch.Tensor:
-        """Hold all rows on a device, copied there once; on the CPU this is the resident array itself."""
-        if device.type == "cpu":
-            return torch.from_numpy(self.resident())
-        if device not in self._on:
-            whole_UD = torch.empty(len(self), self.dim, device=device)
-            for index_B in blocks(np.arange(len(self)), self.dim):
-                whole_UD[index_B[0] : index_B[-1] + 1].copy_(torch.from_numpy(self.gather(index_B)))
-            self._on[device] = whole_UD
-        return self._on[device]
-
-    def bytes_missing(self, device: torch.device | None) -> int:
-        """Bytes that `on(device)`, or `resident()` for None, would still take."""
-        on_host = device is None or device.type == "cpu"
-        there = self._resident_UD is not None if on_host else device in self._on
-        return 0 if there else self.nbytes
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
@@ -117,7 +88,7 @@ class Dataset:
     """Affinity as pKd; NaN where the table has none."""
     antibodies: Matrix
     antigens: Matrix
-    id: list[str]
+    id: Sequence[str]
 
     def __len__(self) -> int:
         return len(self.row_N2)
@@ -131,6 +102,12 @@ class Dataset:
         """Gather antibody and antigen vectors of pairs side by side, [B, F]."""
         row_B2 = self.row_N2[index_B]
         return np.hstack([self.antibodies.gather(row_B2[:, 0]), self.antigens.gather(row_B2[:, 1])])
+
+
+def distinct_rows(row_M2: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:
+    """Renumber the rows of pairs among those in use; the second value lists these, of each side."""
+    sides = [np.unique(row_M, return_inverse=True) for row_M in row_M2.T]
+    return np.stack([place_M for _, place_M in sides], axis=1), [row_U for row_U, _ in sides]
 
 
 def blocks(index_N: npt.NDArray[np.int64], width: int) -> Iterator[npt.NDArray[np.int64]]:
@@ -167,7 +144,7 @@ def build_dataset(table: PairTable, folders: VectorFolders) -> Dataset:
     )
 
 
-def _antibody_matrix(antibodies: list[tuple[str, str | None]], folders: VectorFolders) -> tuple[Matrix, int]:
+def _antibody_matrix(antibodies: Sequence[tuple[str, str | None]], folders: VectorFolders) -> tuple[Matrix, int]:
     """Find antibodies in the paired and the single-chain folder; the second value counts those in neither."""
     key_UK = antibody_keys(antibodies)
     alone_U = np.array([light is None for _, light in antibodies], bool)

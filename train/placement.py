@@ -12,24 +12,31 @@ _DEVICE_SHARE = 0.6
 _HOST_SHARE = 0.5
 
 
-def choose_placement(
-    *, device_bytes: int, host_bytes: int, free_device_bytes: int, available_host_bytes: int, device_kind: str
-) -> Placement:
+def choose_placement(*, nbytes: int, free_device_bytes: int, available_host_bytes: int, device_kind: str) -> Placement:
     """Choose the fastest placement that fits in 60 % of free device memory or 50 % of available host memory.
 
     Args:
-        device_bytes: What the matrices would still take on the device.
-        host_bytes: What they would still take in host memory.
+        nbytes: What the prepared vectors take.
         free_device_bytes: Free memory of the device; unused for the CPU.
         available_host_bytes: Memory that this process may still take.
         device_kind: `cpu` or `cuda`.
     """
-    fits_host = host_bytes <= _HOST_SHARE * available_host_bytes
+    fits_host = nbytes <= _HOST_SHARE * available_host_bytes
     if device_kind == "cpu":
         return "device" if fits_host else "mapped"
-    if device_bytes <= _DEVICE_SHARE * free_device_bytes:
+    if nbytes <= _DEVICE_SHARE * free_device_bytes:
         return "device"
     return "pinned" if fits_host else "mapped"
+
+
+def find_placement(nbytes: int, device: torch.device) -> Placement:
+    """Choose where prepared vectors wait on this machine, as it is now."""
+    return choose_placement(
+        nbytes=nbytes,
+        free_device_bytes=free_device_bytes(device),
+        available_host_bytes=available_host_bytes(),
+        device_kind=device.type,
+    )
 
 
 def free_device_bytes(device: torch.device) -> int:

@@ -1,34 +1,90 @@
 """Predictions of a trained regressor: in float32 and uncompiled, however it was trained.
 
-Shape suffixes: N pairs.
+The weights stand still, so the first layer reads every distinct vector once and pairs add the two halves.
+
+Shape suffixes: N or M pairs, B pairs at once, U distinct vectors, H width of the first layer.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from train.acceleration import resolve_device
-from train.dataset import Dataset
+from train.dataset import Dataset, blocks, distinct_rows
 from train.errors import TrainError
-from train.loader import Loader
+from train.prepared import Index, Mapped, Prepared
 from train.regressor import Regressor
 from train.rundir import RunDir
 from train.weights import load_regressor
 
-_BATCH = 2048
+_PAIRS_AT_ONCE = 4096
+_HELD_BYTES = 1 << 30
 
 
-def predict_batches(regressor: Regressor, loader: Loader, rows: int) -> npt.NDArray[np.float32]:
-    """Predict the pKd of all `rows` pairs of a loader, float32 [rows]; it stays in evaluation mode."""
-    regressor.eval()
-    with torch.no_grad():
-        predictions = [regressor(batch.antibody_BD, batch.antigen_BD) for batch in loader.epoch()]
-    if not predictions:
-        return np.zeros(0, np.float32)
-    prediction_N: npt.NDArray[np.float32] = torch.cat(predictions)[:rows].cpu().numpy()
-    return prediction_N
+class Predictor:
+    """Predicts the same pairs as often as asked, with the weights of the moment.
+
+    Pairs come in the order of the side with more distinct vectors, whose halves are computed as they come; the halves
+    of the other side are held, or where they would take more than 1 GiB, computed once for each `pairs_at_once`.
+    """
+
+    def __init__(
+        self, row_M2: Index, antibodies: Prepared, antigens: Prepared, *, pairs_at_once: int = _PAIRS_AT_ONCE
+    ) -> None:
+        """Take pairs as rows of float32 antibody and antigen vectors."""
+        self._sides = (antibodies, antigens)
+        self._long = int(len(antigens) > len(antibodies))
+        self._order_M = np.argsort(row_M2[:, self._long], kind="stable")
+        self._row_M2 = row_M2[self._order_M]
+        self._pairs_at_once = pairs_at_once
+
+    @torch.no_grad()
+    def predict(self, regressor: Regressor) -> npt.NDArray[np.float32]:
+        """Predict the pKd of all pairs, float32 [M]; the network stays in evaluation mode."""
+        network = regressor.network.eval()
+        first = network.first_layer
+        held_bytes = len(self._sides[1 - self._long]) * first.bias.nbytes
+        antibody, antigen = (
+            _Halves(side, half, hold=number != self._long and held_bytes <= _HELD_BYTES)
+            for number, (side, half) in enumerate(
+                zip(self._sides, (first.antibody_half, first.antigen_half), strict=True)
+            )
+        )
+        scores = [torch.zeros(0, device=first.bias.device)]
+        for start in range(0, len(self._row_M2), self._pairs_at_once):
+            row_B2 = self._row_M2[start : start + self._pairs_at_once]
+            scores.append(network.score_sums(antibody.of(row_B2[:, 0]) + antigen.of(row_B2[:, 1])))
+        prediction_M = np.empty(len(self._order_M), np.float32)
+        prediction_M[self._order_M] = regressor.pkd(torch.cat(scores)).cpu().numpy()
+        return prediction_M
+
+
+class _Halves:
+    """What the first layer makes of one side of pairs, computed once per distinct vector."""
+
+    def __init__(self, side: Prepared, half: Callable[[Tensor], Tensor], *, hold: bool) -> None:
+        self._side = side
+        self._half = half
+        parts = [self._make(row_B) for row_B in blocks(np.arange(len(side)), side.dim)] if hold else []
+        self._held_UH = torch.cat(parts) if parts else None
+
+    def of(self, row_B: Index) -> Tensor:
+        """Give the half of each pair, [B, H]."""
+        if self._held_UH is not None:
+            return self._pick(self._held_UH, row_B)
+        row_U, place_B = np.unique(row_B, return_inverse=True)
+        return self._pick(self._make(row_U), place_B)
+
+    def _make(self, row_U: Index) -> Tensor:
+        return self._half(self._side.rows(row_U))
+
+    @staticmethod
+    def _pick(half_UH: Tensor, place_B: Index) -> Tensor:
+        return half_UH.index_select(0, torch.from_numpy(np.ascontiguousarray(place_B)).to(half_UH.device))
 
 
 def predict_rows(run: Path, dataset: Dataset, *, device: str = "auto") -> npt.NDArray[np.float32]:
@@ -49,6 +105,8 @@ def predict_rows(run: Path, dataset: Dataset, *, device: str = "auto") -> npt.ND
             f"The run {run} reads vectors of widths {regressor.dims}, the store's have {there}: "
             "embed with the encoders that the run was trained on."
         )
-    target = resolve_device(device)
-    loader = Loader(dataset, np.arange(len(dataset)), _BATCH, target)
-    return predict_batches(regressor.to(target), loader, len(dataset))
+    regressor.to(resolve_device(device))
+    matrices, preparers = (dataset.antibodies, dataset.antigens), (regressor.antibody, regressor.antigen)
+    row_N2, sides = distinct_rows(dataset.row_N2)
+    mapped = [Mapped(*side, torch.float32) for side in zip(matrices, sides, preparers, strict=True)]
+    return Predictor(row_N2, *mapped).predict(regressor)

@@ -1,6 +1,6 @@
 """The network: prepared vectors of a pair in, pKd out.
 
-Shape suffixes: B batch, Da and Dg widths of the antibody and antigen vector, D either of them.
+Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, H width of the first layer.
 """
 
 import itertools
@@ -9,15 +9,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from train.dropout import Dropout
 from train.features import Preparation
 
 Checkpointing = Literal["none", "wide", "all"]
 
+_ROWS = 128
+
 
 class Prepare(nn.Module):
-    """Subtracts the training mean and applies the preparing map, in float32 whatever autocast says.
+    """Subtracts the training mean and applies the preparing map, in float32.
 
     Neighbours such as point mutants differ in the fourth digit: bf16 would drown them before the subtraction.
     """
@@ -35,36 +39,136 @@ class Prepare(nn.Module):
         self.mean_D.copy_(torch.from_numpy(preparation.mean_D))
         self.map_DD.copy_(torch.from_numpy(preparation.map_DD))
 
+    @torch.no_grad()
     def forward(self, vector_BD: Tensor) -> Tensor:
-        """Prepare float32 [B, D] vectors, same shape and dtype out."""
-        with torch.autocast(vector_BD.device.type, enabled=False):
-            return (vector_BD - self.mean_D) @ self.map_DD
+        """Prepare float32 [B, D] vectors, same shape and dtype out.
+
+        All products have one shape, so that no bit of a row depends on how many rows are prepared with it.
+        """
+        centred_BD = F.pad(vector_BD - self.mean_D, (0, 0, 0, -len(vector_BD) % _ROWS))
+        prepared_BD = torch.empty_like(centred_BD)
+        for start in range(0, len(centred_BD), _ROWS):
+            rows = slice(start, start + _ROWS)
+            torch.mm(centred_BD[rows], self.map_DD, out=prepared_BD[rows])
+        return prepared_BD[: len(vector_BD)]
+
+
+class FirstLayer(nn.Module):
+    """Linear in both vectors of a pair; its two halves add, so each can be computed once per distinct vector."""
+
+    def __init__(self, antibody_dim: int, antigen_dim: int, width: int) -> None:
+        super().__init__()
+        whole = nn.Linear(antibody_dim + antigen_dim, width)
+        antibody_HD, antigen_HD = whole.weight.detach().split([antibody_dim, antigen_dim], dim=1)
+        self.antibody = nn.Parameter(antibody_HD.clone())
+        self.antigen = nn.Parameter(antigen_HD.clone())
+        self.bias = nn.Parameter(whole.bias.detach().clone())
+
+    def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
+        """Map pairs to [B, H].
+
+        Args:
+            antibody_BD: Antibody vector of each pair.
+            antigen_UD: Antigen vector of each pair (U = B), or of each distinct antigen.
+            which_BU: For distinct antigens: 1 where the pair has the antigen, 0 elsewhere.
+        """
+        antibody_BH = self.antibody_half(antibody_BD)
+        if which_BU is None:
+            return torch.addmm(antibody_BH, antigen_UD, self.antigen.t())
+        return torch.addmm(antibody_BH, which_BU, self.antigen_half(antigen_UD))
+
+    def antibody_half(self, antibody_BD: Tensor) -> Tensor:
+        """Map antibodies to their share of the sum, bias included, [B, H]."""
+        return F.linear(antibody_BD, self.antibody, self.bias)
+
+    def antigen_half(self, antigen_UD: Tensor) -> Tensor:
+        """Map antigens to their share of the sum, [U, H]."""
+        return F.linear(antigen_UD, self.antigen)
 
 
 class Block(nn.Module):
-    """Linear, LayerNorm, GELU, then dropout.
+    """A linear layer, LayerNorm, GELU, then dropout.
 
     Dropout stays outside the recomputed core: on CUDA the random state of a recomputed dropout is private to
     the compiled graph, and a resumed run would draw other masks.
     """
 
-    def __init__(self, width_in: int, width_out: int, *, dropout: float, recompute: bool) -> None:
+    def __init__(self, linear: nn.Module, width: int, *, dropout: float, recompute: bool) -> None:
         super().__init__()
-        self.core = nn.Sequential(nn.Linear(width_in, width_out), nn.LayerNorm(width_out), nn.GELU())
-        self.dropout = nn.Dropout(dropout)
+        self.linear = linear
+        self.norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
         self.recompute = recompute
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """Map [B, width_in] to [B, width_out]."""
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        """Map what the linear layer reads to [B, width]."""
         if self.recompute and self.training:
-            core_BD = checkpoint(self.core, x_BD, use_reentrant=False, preserve_rng_state=False)
+            core_BD = checkpoint(self._core, *inputs, use_reentrant=False, preserve_rng_state=False)
         else:
-            core_BD = self.core(x_BD)
-        return self.dropout(core_BD)  # type: ignore[no-any-return]
+            core_BD = self._core(*inputs)
+        dropped_BD: Tensor = self.dropout(core_BD)
+        return dropped_BD
+
+    def activate(self, sum_BD: Tensor) -> Tensor:
+        """Apply what follows the linear layer, dropout apart."""
+        return F.gelu(self.norm(sum_BD))
+
+    def _core(self, *inputs: Tensor | None) -> Tensor:
+        return self.activate(self.linear(*inputs))
+
+
+class Network(nn.Module):
+    """What is trained: prepared vectors in, scores out (pKd in deviations of the training targets from their mean)."""
+
+    def __init__(
+        self,
+        antibody_dim: int,
+        antigen_dim: int,
+        *,
+        widths: Sequence[int],
+        dropout: float = 0.0,
+        checkpointing: Checkpointing = "none",
+    ) -> None:
+        super().__init__()
+        recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
+        first = FirstLayer(antibody_dim, antigen_dim, widths[0])
+        layers = [first, *(nn.Linear(before, after) for before, after in itertools.pairwise(widths))]
+        self.blocks = nn.ModuleList(
+            Block(layer, width, dropout=dropout, recompute=width >= recomputed_from)
+            for layer, width in zip(layers, widths, strict=True)
+        )
+        self.head = nn.Linear(widths[-1], 1)
+
+    @property
+    def first_layer(self) -> FirstLayer:
+        """The layer that reads the vectors."""
+        layer = self._first_block.linear
+        assert isinstance(layer, FirstLayer)
+        return layer
+
+    def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
+        """Score pairs, float32 [B]; arguments as for the first layer, in the dtype of the weights."""
+        return self._rest(self.blocks[0](antibody_BD, antigen_UD, which_BU))
+
+    def score_sums(self, sum_BH: Tensor) -> Tensor:
+        """Score pairs from what the first layer gives, float32 [B]; without dropout."""
+        return self._rest(self._first_block.activate(sum_BH))
+
+    @property
+    def _first_block(self) -> Block:
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        return block
+
+    def _rest(self, x_BD: Tensor) -> Tensor:
+        for block in self.blocks[1:]:
+            x_BD = block(x_BD)
+        score_B: Tensor = self.head(x_BD).squeeze(1).float()
+        return score_B
 
 
 class Regressor(nn.Module):
-    """Predicts the pKd of pairs from their vectors; the statistics of the training split are its buffers."""
+    """All that predicts pKd: the trained network, and as buffers the statistics of the training split."""
 
     target_mean: Tensor
     target_std: Tensor
@@ -82,17 +186,9 @@ class Regressor(nn.Module):
         self.dims = (antibody_dim, antigen_dim)
         self.antibody = Prepare(antibody_dim)
         self.antigen = Prepare(antigen_dim)
+        self.network = Network(antibody_dim, antigen_dim, widths=widths, dropout=dropout, checkpointing=checkpointing)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
-        edges = [antibody_dim + antigen_dim, *widths]
-        recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
-        self.blocks = nn.Sequential(
-            *(
-                Block(before, after, dropout=dropout, recompute=after >= recomputed_from)
-                for before, after in itertools.pairwise(edges)
-            )
-        )
-        self.head = nn.Linear(edges[-1], 1)
 
     def fit(self, antibody: Preparation, antigen: Preparation, *, target_mean: float, target_std: float) -> None:
         """Take over the statistics of the training split (pKd for the target)."""
@@ -101,8 +197,6 @@ class Regressor(nn.Module):
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
 
-    def forward(self, antibody_BDa: Tensor, antigen_BDg: Tensor) -> Tensor:
-        """Predict float32 [B] pKd from float32 [B, Da] and [B, Dg] vectors."""
-        x_BD = torch.cat([self.antibody(antibody_BDa), self.antigen(antigen_BDg)], dim=1)
-        score_B: Tensor = self.head(self.blocks(x_BD)).squeeze(1).float()
+    def pkd(self, score_B: Tensor) -> Tensor:
+        """Turn scores of the network into pKd, [B]."""
         return score_B * self.target_std + self.target_mean

@@ -7,6 +7,7 @@ import io
 import json
 import resource
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,13 +38,15 @@ class TrainResult:
     """Of these: imports, reading, splitting, compiling."""
     pairs_per_second: float = 0.0
     """Training pairs over the time of the training loop, validation and checkpoints included."""
+    waited_fraction: float = 0.0
+    """Of that time, the share in which no batch was there; on the CPU, which gathers by itself, the gathering."""
     peak_memory_bytes: int = 0
     """Largest resident memory of the process."""
     valid: Metrics | None = None
     test: Metrics | None = None
     baselines: dict[str, dict[str, object]] = field(default_factory=dict)
     details: dict[str, object] = field(default_factory=dict)
-    """How it was trained: device, precision, placement, compile and why, checkpoint stalls, split."""
+    """How it was trained, and why so: device, precision, placement, compile, antigen half, checkpoint stalls, split."""
     stopped: bool = False
 
     def as_json(self) -> dict[str, object]:
@@ -61,7 +64,7 @@ class TrainResult:
         return cls(**json.loads(path.read_bytes()))
 
 
-def write_split(path: Path, ids: list[str], split: Split) -> None:
+def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
     """Write the part of every pair: columns id and split; kind and digest are in the schema's metadata."""
     table = pa.table({"id": ids, "split": split.names()})
     _write_parquet(path, table.replace_schema_metadata({"kind": split.kind, "digest": split.digest}))
@@ -69,7 +72,7 @@ def write_split(path: Path, ids: list[str], split: Split) -> None:
 
 def write_predictions(
     path: Path,
-    ids: list[str],
+    ids: Sequence[str],
     split: Split,
     *,
     target_N: npt.NDArray[np.float32],

@@ -4,7 +4,7 @@ Shapes: N pairs, G groups.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,7 +59,7 @@ def make_split(config: TrainConfig, table: PairTable) -> Split:
     return Split(part_N=part_N, kind=kind, digest=split_digest(table.id, part_N))
 
 
-def split_digest(ids: list[str], part_N: npt.NDArray[np.int8]) -> str:
+def split_digest(ids: Sequence[str], part_N: npt.NDArray[np.int8]) -> str:
     """Digest ids (length-prefixed, so that none can pose as two) and parts."""
     encoded = [name.encode("utf-8", "surrogatepass") for name in ids]
     digest = hashlib.sha256(np.array([len(name) for name in encoded], "<i8").tobytes())
@@ -78,7 +78,7 @@ def _random_parts(pairs: int, random: np.random.Generator) -> npt.NDArray[np.int
 
 
 def _column_parts(
-    values: Mapping[str, tuple[str, ...]], cells: list[str] | None, random: np.random.Generator
+    values: Mapping[str, tuple[str, ...]], cells: Sequence[str] | None, random: np.random.Generator
 ) -> npt.NDArray[np.int8]:
     if cells is None:
         raise TrainError(

@@ -7,51 +7,28 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from embed.pairs import PairTable
-from train.acceleration import compile_mode, has_compiler, resolve_device, uses_bf16
+from train.acceleration import resolve_device
 from train.baselines import baselines
+from train.build import Progress, Task, build_trainer
 from train.checkpoint import Checkpointer, newest_state, read_checkpoint
 from train.config import TrainConfig
-from train.dataset import Dataset, Matrix, VectorFolders, build_dataset
+from train.dataset import VectorFolders, build_dataset
 from train.durable import replace_file
 from train.errors import TrainError
-from train.features import Preparation, fit_preparation
-from train.loader import Loader
 from train.metrics import evaluate
 from train.predict import predict_rows
-from train.regressor import Regressor
 from train.result import TrainResult, peak_memory_bytes, write_predictions, write_split
 from train.rundir import RunDir, append_metrics, open_run, write_metrics
-from train.splits import Split, make_split
-from train.trainer import Forward, Parts, Trainer
+from train.splits import make_split
 from train.weights import weights_image
-
-Progress = Callable[[str, int, int], None]
-"""Told a phase, and how much of how much of it is done."""
 
 _FREE = ("run", "placement", "checkpoint_every", "keep")
 """Fields that may change between a run and its resume: they leave the weights as they are."""
-
-Rows = npt.NDArray[np.int64]
-
-# N pairs, U distinct vectors
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What is trained on what."""
-
-    config: TrainConfig
-    table: PairTable
-    dataset: Dataset
-    split: Split
-    device: torch.device
 
 
 def run_train(
@@ -122,7 +99,7 @@ def _identity(task: Task, folders: VectorFolders) -> dict[str, object]:
 
 def _train(task: Task, run: RunDir, started: float, progress: Progress, stop: Callable[[], bool]) -> TrainResult:
     """Train from the newest checkpoint, or from the start, to the best weights in the run's folder."""
-    trainer, details = _build_trainer(task, progress)
+    trainer, details = build_trainer(task, progress)
     state = newest_state(run)
     if state is not None:
         trainer.restore(state)
@@ -147,10 +124,13 @@ def _train(task: Task, run: RunDir, started: float, progress: Progress, stop: Ca
         best_epoch=trainer.position.stopper.best_epoch,
         setup_seconds=setup_seconds,
         pairs_per_second=trainer.pairs / seconds,
+        waited_fraction=trainer.waited_seconds / seconds,
         details={
             **details,
+            **_device_memory(task.device),
             "checkpoints": checkpointer.saves,
             "checkpoint_stall_seconds": checkpointer.stall_seconds,
+            "checkpoint_longest_stall_seconds": checkpointer.longest_stall_seconds,
             "split": task.split.kind,
             "split_digest": task.split.digest,
         },
@@ -158,79 +138,15 @@ def _train(task: Task, run: RunDir, started: float, progress: Progress, stop: Ca
     )
 
 
+def _device_memory(device: torch.device) -> dict[str, int]:
+    """Tell the most memory of a CUDA device that was in use."""
+    return {"device_memory_bytes": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
+
+
 def _facts(task: Task) -> dict[str, object]:
     """Describe the network so that it can be built again from its weights' file alone."""
     dims = {"antibody_dim": task.dataset.antibodies.dim, "antigen_dim": task.dataset.antigens.dim}
     return {**dims, "widths": list(task.config.widths)}
-
-
-def _build_trainer(task: Task, progress: Progress) -> tuple[Trainer, dict[str, object]]:
-    """Make network, loaders and trainer, compiled if that pays; the second value says what was chosen."""
-    config, device = task.config, task.device
-    torch.backends.cudnn.benchmark = True
-    torch.manual_seed(config.seed)
-    regressor = _build_regressor(task)
-    parts = _load_parts(task)
-    mode, why = compile_mode(
-        config.compile,
-        device=device,
-        batches=parts.train.steps_per_epoch * config.epochs,
-        accumulation=config.accumulation,
-        compiler=has_compiler(),
-    )
-    forward: Forward = regressor
-    if mode is not None:
-        torch.compiler.reset()  # an earlier run in this process counts against the recompilation limit
-        forward = torch.compile(regressor, fullgraph=True, dynamic=False, mode=mode)
-    bf16 = uses_bf16(config.precision, device)
-    trainer = Trainer(config, regressor, parts, forward=forward, bf16=bf16)
-    if mode is not None:
-        progress("compiling", 0, 1)
-        trainer.warm_up()
-        progress("compiling", 1, 1)
-    return trainer, {
-        "device": str(device),
-        "precision": "bf16" if bf16 else "fp32",
-        "placement": parts.train.placement,
-        "compile": f"{mode or 'off'} ({why})",
-    }
-
-
-def _build_regressor(task: Task) -> Regressor:
-    """Make the network with the statistics of the training pairs, on the device."""
-    config, dataset = task.config, task.dataset
-    regressor = Regressor(
-        dataset.antibodies.dim,
-        dataset.antigens.dim,
-        widths=config.widths,
-        dropout=config.dropout,
-        checkpointing=config.checkpointing,
-    )
-    train = task.split.rows("train")
-    target = dataset.target_N[train].astype(np.float64)
-    regressor.fit(
-        _prepare(task, dataset.antibodies, 0, train),
-        _prepare(task, dataset.antigens, 1, train),
-        target_mean=float(target.mean()),
-        target_std=float(target.std()) or 1.0,
-    )
-    return regressor.to(task.device)
-
-
-def _prepare(task: Task, matrix: Matrix, side: int, train: Rows) -> Preparation:
-    count_U = np.bincount(task.dataset.row_N2[train, side], minlength=len(matrix))
-    return fit_preparation(matrix, count_U, task.config.features)
-
-
-def _load_parts(task: Task) -> Parts:
-    config, dataset = task.config, task.dataset
-    train, valid = task.split.rows("train"), task.split.rows("valid")
-    return Parts(
-        train=Loader(dataset, train, config.batch_size, task.device, config.placement),
-        train_rows=len(train),
-        valid=Loader(dataset, valid, 2 * config.batch_size, task.device, config.placement),
-        valid_target_M=dataset.target_N[valid],
-    )
 
 
 def _score(task: Task, run: RunDir, result: TrainResult) -> None:

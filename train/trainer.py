@@ -3,7 +3,6 @@
 Shape suffixes: B batch, M validation pairs.
 """
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,11 +17,13 @@ from train.checkpoint import Checkpointer, State
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.loader import Batch, Loader, epoch_order
-from train.predict import predict_batches
+from train.optimizer import Optimizer
+from train.predict import Predictor
 from train.regressor import Regressor
 from train.schedule import Stopper, learning_rate, rows_of_step
 
-Forward = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Forward = Callable[..., torch.Tensor]
+"""The network, or its compiled form."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,8 +31,9 @@ class Parts:
     """What a training reads: batches of the training pairs, and the validation pairs with their pKd."""
 
     train: Loader
+    """Its targets are in deviations of the training targets from their mean."""
     train_rows: int
-    valid: Loader
+    valid: Predictor
     valid_target_M: npt.NDArray[np.float32]
 
 
@@ -53,39 +55,45 @@ class Trainer:
     """One training: network, optimizer, and where it stands."""
 
     def __init__(
-        self, config: TrainConfig, regressor: Regressor, parts: Parts, *, forward: Forward, bf16: bool
+        self,
+        config: TrainConfig,
+        regressor: Regressor,
+        parts: Parts,
+        *,
+        bf16: bool,
+        compiled: Callable[[nn.Module], Forward] = lambda network: network,
     ) -> None:
         """Prepare to train.
 
         Args:
             config: Section `[train]`.
             regressor: The network, on its device, statistics fitted.
-            parts: Training and validation pairs.
-            forward: The network or its compiled form; used for training alone.
-            bf16: Whether training runs under bf16 autocast.
+            parts: Training and validation pairs, vectors prepared by these statistics.
+            bf16: Whether losses are computed in bf16, the dtype of the training vectors.
+            compiled: Compiles the network; used for training alone.
         """
         self._config = config
         self._regressor = regressor
-        self._forward = forward
         self._parts = parts
-        self._bf16 = bf16
-        self._device = regressor.head.weight.device
-        self._optimizer = torch.optim.AdamW(_groups(regressor, config.weight_decay), lr=config.lr, fused=True)
+        self._device = regressor.target_std.device
+        self._optimizer = Optimizer(regressor.network, weight_decay=config.weight_decay, bf16=bf16)
+        self._forward = compiled(self._optimizer.working)
         self._loss_sum = torch.zeros((), device=self._device)
         self.position = Position()
         self.pairs = 0
+        """Training pairs that this process has seen."""
+        self.waited_seconds = 0.0
+        """Of its steps, the time until the next batch was there."""
         self.steps_per_epoch = math.ceil(parts.train.steps_per_epoch / config.accumulation)
         self.total_steps = self.steps_per_epoch * config.epochs
 
     def warm_up(self) -> None:
-        """Run one batch of zeros forward and backward so that all is compiled; nothing else changes."""
-        rows, dims = self._config.batch_size, self._regressor.dims
-        antibody_BD, antigen_BD = (torch.zeros(rows, dim, device=self._device) for dim in dims)
-        nothing_B = torch.zeros(rows, device=self._device)
-        self._regressor.train()
+        """Run one batch forward and backward so that all is compiled; nothing else changes."""
+        self._optimizer.begin_step()
+        self._optimizer.working.train()
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
-            self._loss(Batch(antibody_BD, antigen_BD, nothing_B, nothing_B)).backward()
-        self._optimizer.zero_grad(set_to_none=True)
+            self._loss(next(self._parts.train.epoch())).backward()
+        self._optimizer.drop_gradients()
 
     def state(self) -> State:
         """Gather everything that decides how training goes on; tensors are live, not copied."""
@@ -151,14 +159,18 @@ class Trainer:
         checkpointer.wait()
         return True
 
+    def predict_valid(self) -> npt.NDArray[np.float32]:
+        """Predict the pKd of the validation pairs with the weights as they are, float32 [M]."""
+        return self._parts.valid.predict(self._regressor)
+
     def _rest_of_epoch(self) -> Iterator[None]:
         """Do the optimizer steps that the epoch still has, one per iteration."""
         config, position = self._config, self.position
         order_M = epoch_order(config.seed, position.epoch, self._parts.train_rows)
         batches = self._parts.train.epoch(order_M, start=position.step_in_epoch * config.accumulation)
-        self._regressor.train()
+        self._optimizer.working.train()
         while position.step_in_epoch < self.steps_per_epoch:
-            self._step(itertools.islice(batches, config.accumulation))
+            self._step(batches)
             yield
 
     def _step(self, batches: Iterator[Batch]) -> None:
@@ -170,31 +182,30 @@ class Trainer:
             batch_size=config.batch_size,
             accumulation=config.accumulation,
         )
-        for batch in batches:
+        self._optimizer.begin_step()
+        for number in range(math.ceil(rows / config.batch_size)):
+            asked = time.perf_counter()
+            batch = next(batches)
+            self.waited_seconds += time.perf_counter() - asked
             loss = self._loss(batch)
             (loss / rows).backward()
+            self._optimizer.take_gradients(add=number > 0)
             self._loss_sum += loss.detach()
-        nn.utils.clip_grad_norm_(self._regressor.parameters(), config.clip)
         rate = learning_rate(position.step, total=self.total_steps, warmup=config.warmup, peak=config.lr)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(rate, clip=config.clip)
         position.step += 1
         position.step_in_epoch += 1
         self.pairs += rows
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         """Sum the squared errors of a batch, in units of the training targets' variance."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-            prediction_B = self._forward(batch.antibody_BD, batch.antigen_BD)
-        error_B = (prediction_B - batch.target_B) / self._regressor.target_std
-        return (error_B.square() * batch.weight_B).sum()
+        score_B = self._forward(batch.antibody_BD, batch.antigen_UD, batch.which_BU)
+        return ((score_B - batch.target_B).square() * batch.weight_B).sum()
 
     def _end_epoch(self, *, seconds: float) -> None:
         parts, position = self._parts, self.position
         mean_loss = self._loss_sum.item() / parts.train_rows
-        prediction_M = predict_batches(self._regressor, parts.valid, len(parts.valid_target_M))
+        prediction_M = self.predict_valid()
         valid_error = float(np.sqrt(np.mean((prediction_M.astype(np.float64) - parts.valid_target_M) ** 2)))
         if not math.isfinite(mean_loss + valid_error):
             raise TrainError(
@@ -211,14 +222,9 @@ class Trainer:
                 "step": position.step,
                 "train_rmse": math.sqrt(mean_loss) * self._regressor.target_std.item(),
                 "valid_rmse": valid_error,
-                "lr": float(self._optimizer.param_groups[0]["lr"]),
+                "lr": learning_rate(
+                    position.step - 1, total=self.total_steps, warmup=self._config.warmup, peak=self._config.lr
+                ),
                 "seconds": seconds,
             }
         )
-
-
-def _groups(regressor: Regressor, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices; leave biases and norms alone."""
-    matrices = [parameter for parameter in regressor.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in regressor.parameters() if parameter.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]

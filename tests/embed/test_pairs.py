@@ -55,16 +55,16 @@ def test_a_small_table(tmp_path):
         ],
     )
     read = read_pairs(config(path, split="split"))
-    assert read.id == ["a", "b", "c"]
-    assert read.antibodies == [(H, L), (H, None)]
-    assert read.antigens == [G, G2]
+    assert list(read.id) == ["a", "b", "c"]
+    assert list(read.antibodies) == [(H, L), (H, None)]
+    assert list(read.antigens) == [G, G2]
     assert read.pair_N2.tolist() == [[0, 0], [1, 0], [0, 1]]
     assert read.pair_N2.dtype == read.replicates_N.dtype == np.int32
     np.testing.assert_allclose(read.affinity_N, [9.5, 8.0, 7.0], rtol=1e-14)
-    assert read.split == ["train", "test", "valid"]
+    assert list(read.split) == ["train", "test", "valid"]
     assert read.replicates_N.tolist() == [2, 1, 1]
     assert read.pair_of_row.tolist() == [0, 1, 2, 0]
-    assert read.row_ids == ["a", "b", "c", "d"]
+    assert list(read.row_ids) == ["a", "b", "c", "d"]
     assert read.rows == 4
     assert read.rejected == read.warnings == ()
     assert read.normalised == {"upper-cased": 1, "whitespace removed": 1}
@@ -74,8 +74,8 @@ def test_a_small_table(tmp_path):
 def test_id_affinity_light_and_split_are_optional(tmp_path):
     """Two sequences are enough: rows are numbered, and nothing else is known."""
     read = read_pairs(PairsConfig(path=table(tmp_path, [(H, G), (H2, G)], header="heavy,antigen"), light=""))
-    assert (read.id, read.affinity_N, read.split) == (["1", "2"], None, None)
-    assert read.antibodies == [(H, None), (H2, None)]
+    assert (list(read.id), read.affinity_N, read.split) == (["1", "2"], None, None)
+    assert list(read.antibodies) == [(H, None), (H2, None)]
 
 
 def test_a_table_without_light_column_is_told_how_to_say_so(tmp_path):
@@ -186,7 +186,7 @@ def test_censored_rows_can_be_dropped(tmp_path):
 def test_a_missing_light_chain_can_be_refused(tmp_path):
     """A nanobody is an antibody, unless no encoder is there for it."""
     path = table(tmp_path, [("a", H, L, G, "1e-9", ""), ("vhh", H, "-", G, "1e-9", "")])
-    assert read_pairs(config(path)).antibodies == [(H, L), (H, None)]
+    assert list(read_pairs(config(path)).antibodies) == [(H, L), (H, None)]
     with pytest.raises(PairsError) as caught:
         read_pairs(config(path), single_chain=False)
     assert str(caught.value).endswith(
@@ -216,7 +216,7 @@ def test_one_id_for_different_sequences_is_refused(tmp_path):
         ("a", H, "", G, "1e-9", ""),
     ]
     read = read_pairs(config(table(tmp_path, rows), on_bad_row="reject"))
-    assert read.id == ["b"]
+    assert list(read.id) == ["b"]
     assert [row.row for row in read.rejected] == [1, 3, 4]
     assert {row.reason for row in read.rejected} == {
         "rows 1 and 4 have this id and different sequences; "
@@ -280,7 +280,7 @@ def test_unknown_residues_are_kept_and_warned_of(tmp_path):
     rows = [("a", H + "X", L, G, "1e-9", ""), ("b", H + "X", L2, G + "U", "1e-9", "")]
     read = read_pairs(config(table(tmp_path, rows)))
     assert read.antibodies[0] == (H + "X", L)
-    assert read.antigens == [G, G + "X"]
+    assert list(read.antigens) == [G, G + "X"]
     assert read.warnings == ("Distinct sequences that hold X, the unknown residue: 2; X is kept.",)
     assert read.normalised == {"B/Z/U/O -> X": 1}
 

@@ -82,7 +82,7 @@ def test_a_feature_constant_in_training_only_cannot_explode(dataset, split) -> N
     tenth = np.float32(0.1)
     late_U1 = np.full((len(dataset.antibodies), 1), 1e6, np.float32)
     late_U1[used, 0] = np.where(used % 2, tenth, np.nextafter(tenth, np.float32(1)))
-    wide = Matrix.of(np.hstack([dataset.antibodies.resident(), late_U1]))
+    wide = Matrix.of(np.hstack([dataset.antibodies.gather(np.arange(len(dataset.antibodies))), late_U1]))
     changed = replace(dataset, antibodies=wide)
     found = fit_ridge(changed, train, valid).predict(changed, test)
     np.testing.assert_allclose(found, fit_ridge(dataset, train, valid).predict(dataset, test), rtol=1e-9)

@@ -77,9 +77,24 @@ def test_a_snapshot_shares_nothing_with_the_live_state() -> None:
     assert copied["b"] == "text"
 
 
+def test_a_snapshot_uses_the_memory_of_the_one_before() -> None:
+    """Tensors of the same shape and dtype are copied into the old ones; others, and new ones, get their own."""
+    first = snapshot({"a": [torch.zeros(2), torch.zeros(3)], "b": torch.zeros(2), "c": 1})
+    kept, grown, cast = first["a"][0], first["a"][1], first["b"]
+    live = {"a": [torch.ones(2), torch.ones(4), torch.ones(1)], "b": torch.ones(2, dtype=torch.int32), "c": {"d": 2}}
+    second = snapshot(live, first)
+    assert second["a"][0] is kept
+    assert kept.tolist() == [1, 1]
+    assert second["a"][1] is not grown
+    assert second["b"] is not cast
+    assert [tensor.tolist() for tensor in second["a"]] == [[1, 1], [1, 1, 1, 1], [1]]
+    assert second["b"].dtype == torch.int32
+    assert second["c"] == {"d": 2}
+
+
 def test_training_goes_on_while_the_writer_writes(run, monkeypatch) -> None:
-    """`save` returns with the file still unwritten; the next save waits for it."""
-    gate, entered = threading.Event(), threading.Event()
+    """Two saves return with nothing written yet; the third waits until the first is."""
+    gate, entered, third = threading.Event(), threading.Event(), threading.Event()
 
     def slow(path, data):
         entered.set()
@@ -88,13 +103,20 @@ def test_training_goes_on_while_the_writer_writes(run, monkeypatch) -> None:
 
     monkeypatch.setattr(module, "replace_file", slow)
     with Checkpointer(run, keep=2, facts=FACTS) as checkpointer:
-        checkpointer.save(state_at(1, 0))
+        for step in (1, 2):
+            checkpointer.save(state_at(step, 0))
         assert entered.wait(10)
         assert steps_in(run) == []
+        assert 0 < checkpointer.longest_stall_seconds <= checkpointer.stall_seconds < 1
+        saving = threading.Thread(target=lambda: (checkpointer.save(state_at(3, 0)), third.set()))
+        saving.start()
+        assert not third.wait(0.2)
         gate.set()
+        saving.join(10)
         checkpointer.wait()
-        assert steps_in(run) == [1]
-        assert checkpointer.stall_seconds < 1
+        assert steps_in(run) == [2, 3]
+    for step in (2, 3):
+        assert same(read_checkpoint(run.checkpoint(step))["model"], state_at(step, 0)["model"])
 
 
 def test_the_newest_and_the_best_are_kept(run) -> None:

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embed.sequences import antibody_key, antibody_keys, antigen_key, antigen_keys
-from train.dataset import Matrix, VectorFolders, blocks, build_dataset
+from train.dataset import Matrix, VectorFolders, blocks, build_dataset, distinct_rows
 from train.errors import TrainError
 
 
@@ -50,13 +51,9 @@ def expected_features(table) -> np.ndarray:
     return np.stack(rows)
 
 
-@pytest.mark.parametrize("resident", [False, True])
-def test_every_pair_gets_its_own_vectors(table, folders, resident) -> None:
-    """Pairs with and without light chain, from two antibody folders, mapped or in memory."""
+def test_every_pair_gets_its_own_vectors(table, folders) -> None:
+    """Pairs with and without light chain, from two antibody folders."""
     dataset = build_dataset(table, folders)
-    if resident:
-        dataset.antibodies.resident()
-        dataset.antigens.resident()
     np.testing.assert_array_equal(dataset.features(np.arange(len(dataset))), expected_features(table))
     backwards = np.arange(len(dataset))[::-1].copy()
     np.testing.assert_array_equal(dataset.features(backwards), expected_features(table)[::-1])
@@ -75,22 +72,15 @@ def test_without_affinities_targets_are_nan(make_table, random_rows, embedded) -
     assert np.isnan(build_dataset(table, embedded(table)).target_N).all()
 
 
-def test_each_vector_is_in_memory_once(table, folders) -> None:
-    """The matrices have one row per distinct sequence, and the CPU tensor is the very array."""
-    dataset = build_dataset(table, folders)
-    matrix = dataset.antibodies
-    assert matrix.resident().shape == (len(table.antibodies), 6)
-    assert matrix.nbytes == matrix.resident().nbytes
-    assert matrix.resident() is matrix.resident()
-    assert matrix.on(torch.device("cpu")).data_ptr() == matrix.resident().ctypes.data
-
-
-def test_bytes_missing_counts_what_is_not_there_yet(table, folders) -> None:
-    """A resident matrix takes nothing more, so that a second loader of it is not refused."""
-    matrix = build_dataset(table, folders).antigens
-    assert matrix.bytes_missing(None) == matrix.bytes_missing(torch.device("cpu")) == len(table.antigens) * 5 * 4
-    matrix.resident()
-    assert matrix.bytes_missing(None) == matrix.bytes_missing(torch.device("cpu")) == 0
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30))
+def test_pairs_are_renumbered_among_the_rows_in_use(pairs) -> None:
+    """Each side lists its rows once, in order, and the new numbers lead to the old rows."""
+    row_M2 = np.array(pairs, np.int64).reshape(-1, 2)
+    place_M2, sides = distinct_rows(row_M2)
+    for side in (0, 1):
+        assert sides[side].tolist() == sorted({pair[side] for pair in pairs})
+        np.testing.assert_array_equal(sides[side][place_M2[:, side]], row_M2[:, side])
 
 
 def test_gather_writes_into_the_buffer_given() -> None:

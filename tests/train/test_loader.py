@@ -8,23 +8,41 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.dataset import Dataset, Matrix, build_dataset
-from train.loader import Batch, Loader, epoch_order
+from train.dataset import Dataset, Matrix, build_dataset, distinct_rows
+from train.loader import Batch, Loader, Pairs, epoch_order
+from train.prepared import Mapped, place
+from train.regressor import Prepare
 
 CPU = torch.device("cpu")
 PLACEMENTS = ["device", "pinned", "mapped"]
 
 
 @pytest.fixture
-def make_dataset(make_table, random_rows, embedded):
-    """Build the same dataset anew, nothing resident, from one real table and store."""
+def dataset(make_table, random_rows, embedded) -> Dataset:
+    """50 pairs in a real table and store."""
     table = make_table(random_rows(50))
-    folders = embedded(table)
-    return lambda: build_dataset(table, folders)
+    return build_dataset(table, embedded(table))
+
+
+def pairs_of(dataset: Dataset, index_M=None, placement="device", *, device=CPU, dtype=torch.float32, near=False):
+    """Place vectors that preparing leaves as they are."""
+    index_M = np.arange(len(dataset)) if index_M is None else index_M
+    row_M2, sides = distinct_rows(dataset.row_N2[index_M])
+    antibodies, antigens = (
+        Mapped(matrix, rows, Prepare(matrix.dim).to(device), dtype)
+        for matrix, rows in zip((dataset.antibodies, dataset.antigens), sides, strict=True)
+    )
+    return Pairs(
+        row_M2=row_M2,
+        target_M=dataset.target_N[index_M],
+        antibodies=place(antibodies, placement),
+        antigens=place(antigens, "device" if near else placement),
+    )
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    return [batch.antibody_BD, batch.antigen_BD, batch.target_B, batch.weight_B]
+    antigen_BD = batch.antigen_UD if batch.which_BU is None else batch.which_BU @ batch.antigen_UD
+    return [batch.antibody_BD, antigen_BD, batch.target_B, batch.weight_B]
 
 
 def copied(batches) -> list[list[torch.Tensor]]:
@@ -43,18 +61,14 @@ def loader_threads() -> list[str]:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 45, 64])
 @pytest.mark.parametrize("start", [0, 2])
-def test_three_placements_give_identical_batches(make_dataset, batch_size, start) -> None:
+def test_three_placements_give_identical_batches(dataset, batch_size, start) -> None:
     """Byte for byte, the padded last batch and a resumed epoch too; and they are the rows asked for."""
     index_M = np.arange(50)[np.arange(50) % 10 != 0]
     order_M = epoch_order(0, 1, len(index_M))
-    found = {}
-    for placement in PLACEMENTS:
-        dataset = make_dataset()
-        loader = Loader(dataset, index_M, batch_size, CPU, placement)
-        assert loader.placement == placement
-        found[placement] = copied(loader.epoch(order_M, start))
-        if len(found[placement]):
-            assert bool(dataset.antibodies.bytes_missing(None)) == (placement == "mapped")
+    found = {
+        placement: copied(Loader(pairs_of(dataset, index_M, placement), batch_size).epoch(order_M, start))
+        for placement in PLACEMENTS
+    }
     assert_same(found["device"], found["pinned"])
     assert_same(found["device"], found["mapped"])
 
@@ -69,9 +83,26 @@ def test_three_placements_give_identical_batches(make_dataset, batch_size, start
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_every_batch_is_whole_and_finite(make_dataset, placement) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_antigens_apart_are_the_same_antigens(dataset, placement, dtype) -> None:
+    """A batch that holds every antigen once, and says who has which, means the pairs that the other batch lists."""
+    loaders = [
+        Loader(pairs_of(dataset, placement=placement, dtype=dtype, near=apart), 16, antigens_apart=apart)
+        for apart in (False, True)
+    ]
+    order_M = epoch_order(0, 0, 50)
+    plain, apart = (copied(loader.epoch(order_M)) for loader in loaders)
+    assert_same(plain, apart)
+    batch = next(loaders[1].epoch(order_M))
+    assert batch.which_BU is not None
+    assert tuple(batch.which_BU.shape) == (16, len(dataset.antigens))
+    assert len(batch.antigen_UD) == len(dataset.antigens) < 16
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_every_batch_is_whole_and_finite(dataset, placement) -> None:
     """Padding repeats real rows, so a compiled step sees one shape and no NaN."""
-    loader = Loader(make_dataset(), np.arange(50), 16, CPU, placement)
+    loader = Loader(pairs_of(dataset, placement=placement), 16)
     batches = copied(loader.epoch())
     assert loader.steps_per_epoch == len(batches) == 4
     for batch in batches:
@@ -81,9 +112,9 @@ def test_every_batch_is_whole_and_finite(make_dataset, placement) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_resumed_epoch_is_the_rest_of_the_epoch(make_dataset, placement) -> None:
+def test_a_resumed_epoch_is_the_rest_of_the_epoch(dataset, placement) -> None:
     """Starting at batch k gives what an unbroken epoch gives from batch k on, to the very end."""
-    loader = Loader(make_dataset(), np.arange(50), 8, CPU, placement)
+    loader = Loader(pairs_of(dataset, placement=placement), 8)
     order_M = epoch_order(3, 0, 50)
     whole = copied(loader.epoch(order_M))
     for start in range(8):
@@ -91,9 +122,9 @@ def test_a_resumed_epoch_is_the_rest_of_the_epoch(make_dataset, placement) -> No
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_batch_lives_until_the_next_but_one_is_asked_for(make_dataset, placement) -> None:
+def test_a_batch_lives_until_the_next_but_one_is_asked_for(dataset, placement) -> None:
     """Two batches in hand stay what they were, however long the thread had for the next."""
-    loader = Loader(make_dataset(), np.arange(50), 5, CPU, placement)
+    loader = Loader(pairs_of(dataset, placement=placement), 5)
     before: tuple[Batch, list[torch.Tensor]] | None = None
     for batch in loader.epoch():
         taken = batch, [tensor.clone() for tensor in tensors(batch)]
@@ -103,25 +134,24 @@ def test_a_batch_lives_until_the_next_but_one_is_asked_for(make_dataset, placeme
         before = taken
 
 
-def test_buffers_are_used_again(make_dataset) -> None:
-    """Ten batches from host memory live in three buffers."""
-    loader = Loader(make_dataset(), np.arange(50), 5, CPU, "pinned")
-    assert len({batch.antibody_BD.data_ptr() for batch in loader.epoch()}) == 3
+def test_buffers_are_used_again(dataset) -> None:
+    """Ten batches from the shards are read into three buffers."""
+    loader = Loader(pairs_of(dataset, placement="mapped"), 5)
+    assert len({batch.target_B.data_ptr() for batch in loader.epoch()}) == 3
 
 
-def test_two_epochs_of_one_loader_do_not_share_buffers(make_dataset) -> None:
+def test_two_epochs_of_one_loader_do_not_share_buffers(dataset) -> None:
     """Two iterators side by side see their own batches."""
-    loader = Loader(make_dataset(), np.arange(50), 5, CPU, "pinned")
+    loader = Loader(pairs_of(dataset, placement="mapped"), 5)
     whole = copied(loader.epoch())
     both = [(copied([one])[0], copied([two])[0]) for one, two in zip(loader.epoch(), loader.epoch(), strict=True)]
     assert_same([one for one, _ in both], whole)
     assert_same([two for _, two in both], whole)
 
 
-@pytest.mark.parametrize("placement", ["pinned", "mapped"])
-def test_the_thread_ends_when_the_consumer_stops(make_dataset, placement) -> None:
+def test_the_thread_ends_when_the_consumer_stops(dataset) -> None:
     """Closed early, left by an exception, or read to the end: no thread stays."""
-    loader = Loader(make_dataset(), np.arange(50), 5, CPU, placement)
+    loader = Loader(pairs_of(dataset, placement="mapped"), 5)
     batches = loader.epoch()
     next(batches)
     assert loader_threads()
@@ -139,9 +169,8 @@ def test_the_thread_ends_when_the_consumer_stops(make_dataset, placement) -> Non
     assert not loader_threads()
 
 
-def test_an_error_in_the_thread_reaches_the_consumer(make_dataset, monkeypatch) -> None:
+def test_an_error_in_the_thread_reaches_the_consumer(dataset, monkeypatch) -> None:
     """The third batch cannot be read: two arrive, then the error, and the thread is gone."""
-    dataset = make_dataset()
     gather, calls = dataset.antibodies.gather, []
 
     def failing(index_B, out_BD=None):
@@ -151,39 +180,12 @@ def test_an_error_in_the_thread_reaches_the_consumer(make_dataset, monkeypatch) 
         return gather(index_B, out_BD)
 
     monkeypatch.setattr(dataset.antibodies, "gather", failing)
-    batches = Loader(dataset, np.arange(50), 5, CPU, "mapped").epoch()
+    batches = Loader(pairs_of(dataset, placement="mapped"), 5).epoch()
     next(batches)
     next(batches)
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
     assert not loader_threads()
-
-
-def test_auto_takes_the_device_for_a_small_table(make_dataset) -> None:
-    """A small table fits anywhere."""
-    assert Loader(make_dataset(), np.arange(50), 5, CPU).placement == "device"
-
-
-def test_loaders_of_one_dataset_share_its_vectors(make_dataset) -> None:
-    """Training, validation and test hold one matrix, not three."""
-    dataset = make_dataset()
-    loaders = [Loader(dataset, np.arange(start, 50), 5, CPU, "pinned") for start in range(3)]
-    held = dataset.antibodies.resident().ctypes.data
-    assert all(len(list(loader.epoch())) >= 9 for loader in loaders)
-    assert dataset.antibodies.resident().ctypes.data == held
-
-
-@pytest.mark.parametrize("placement", PLACEMENTS)
-def test_batches_of_inference_train_afterwards(make_dataset, placement) -> None:
-    """Vectors first loaded under inference mode still serve a backward pass."""
-    loader = Loader(make_dataset(), np.arange(50), 25, CPU, placement)
-    with torch.inference_mode():
-        assert len(list(loader.epoch())) == 2
-    weight = torch.zeros(6, requires_grad=True)
-    for batch in loader.epoch():
-        ((batch.antibody_BD @ weight - batch.target_B) ** 2).sum().backward()
-    assert weight.grad is not None
-    assert torch.isfinite(weight.grad).all()
 
 
 @settings(deadline=None, max_examples=50)
@@ -214,8 +216,8 @@ def test_each_row_comes_once_per_epoch() -> None:
         id=[str(row) for row in range(rows)],
     )
     order = epoch_order(0, 0, rows)
-    for placement in ("device", "pinned"):
-        loader = Loader(dataset, np.arange(rows), 10, CPU, placement)
+    for placement in ("device", "mapped"):
+        loader = Loader(pairs_of(dataset, placement=placement), 10)
         seen = [
             (target, row)
             for batch in loader.epoch(order)
@@ -244,7 +246,7 @@ def test_order_never_follows_length(make_table, random_rows, embedded) -> None:
     dataset = build_dataset(table, embedded(table))
     dataset.target_N[:] = length_N
     found = []
-    loader = Loader(dataset, np.arange(50), 5, CPU)
+    loader = Loader(pairs_of(dataset), 5)
     for epoch in range(40):
         batches = copied(loader.epoch(epoch_order(0, epoch, 50)))
         number = np.repeat(np.arange(10), 5)
@@ -271,12 +273,12 @@ def test_cuda_batches_are_those_of_the_cpu(placement) -> None:
         id=[""] * rows,
     )
     order = epoch_order(0, 0, rows)
-    expected = copied(Loader(dataset, np.arange(rows), 512, CPU).epoch(order))
+    expected = copied(Loader(pairs_of(dataset), 512).epoch(order))
     cuda = torch.device("cuda")
     busy = torch.rand(4096, 4096, device=cuda)
     for _ in range(3):
         found = []
-        for batch in Loader(dataset, np.arange(rows), 512, cuda, placement).epoch(order):
+        for batch in Loader(pairs_of(dataset, placement=placement, device=cuda), 512).epoch(order):
             busy = (busy @ busy).tanh()  # the copies below wait behind it on the consumer's stream
             found.append([tensor.clone() for tensor in tensors(batch)])
         assert_same([[tensor.cpu() for tensor in batch] for batch in found], expected)

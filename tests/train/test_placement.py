@@ -21,8 +21,7 @@ from train.placement import available_host_bytes, choose_placement
 def test_the_fastest_placement_that_fits(kind, needed, free, available, expected) -> None:
     """60 % of free device memory, then 50 % of host memory, then the shards."""
     chosen = choose_placement(
-        device_bytes=needed,
-        host_bytes=needed,
+        nbytes=needed,
         free_device_bytes=free,
         available_host_bytes=available,
         device_kind=kind,

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.acceleration import compile_mode, has_compiler, resolve_device
+from train.acceleration import antigens_apart, compile_mode, has_compiler, resolve_device
 from train.dataset import Matrix
 from train.errors import TrainError
 from train.features import fit_preparation
-from train.regressor import Regressor
+from train.regressor import Network, Prepare
 from train.schedule import Stopper, learning_rate, rows_of_step
 
 CPU = torch.device("cpu")
@@ -56,43 +56,97 @@ def test_a_constant_column_becomes_zero(features) -> None:
     np.testing.assert_array_equal((vector_UD - found.mean_D) @ found.map_DD, 0)
 
 
-def test_preparation_survives_bf16_autocast() -> None:
-    """Neighbours stay apart under autocast, where bf16 vectors would be the same."""
-    vector_UD = neighbours(64, 8)
-    regressor = Regressor(8, 8, widths=(16,))
-    found = fit_preparation(Matrix.of(vector_UD), np.ones(64, np.int64), "whiten")
-    regressor.fit(found, found, target_mean=8.0, target_std=1.0)
-    vectors = torch.from_numpy(vector_UD)
-    plain = regressor(vectors, vectors)
-    with torch.autocast("cpu", torch.bfloat16):
-        cast = regressor(vectors, vectors)
-    assert cast.dtype == torch.float32
-    assert torch.corrcoef(torch.stack([plain, cast]))[0, 1] > 0.999
+def prepare_of(vector_UD: np.ndarray) -> Prepare:
+    prepare = Prepare(vector_UD.shape[1])
+    prepare.fit(fit_preparation(Matrix.of(vector_UD), np.ones(len(vector_UD), np.int64), "whiten"))
+    return prepare
 
 
-def _gradients(checkpointing: str, inputs: tuple[torch.Tensor, torch.Tensor]) -> list[torch.Tensor]:
+def test_neighbours_stay_apart_in_bf16() -> None:
+    """Prepared in float32, then rounded: neighbours keep their distances, where bf16 vectors would be the same."""
+    vectors = torch.from_numpy(neighbours(64, 8))
+    prepared = prepare_of(vectors.numpy())(vectors)
+    rounded = prepared.bfloat16().float()
+    exact, found = (torch.pdist(rows) for rows in (prepared, rounded))
+    assert torch.corrcoef(torch.stack([exact, found]))[0, 1] > 0.9999
+    assert len(torch.unique(vectors.bfloat16().float(), dim=0)) < 32
+
+
+@pytest.mark.parametrize("dim", [6, 1024])
+def test_a_prepared_row_does_not_depend_on_its_neighbours(dim) -> None:
+    """Alone, among others, in any place: the same bits; and they are (vector - mean) @ map."""
+    vectors = torch.from_numpy(neighbours(300, dim))
+    prepare = prepare_of(vectors.numpy())
+    whole = prepare(vectors)
+    expected = (vectors.double() - prepare.mean_D.double()) @ prepare.map_DD.double()
+    torch.testing.assert_close(whole.double(), expected, rtol=1e-3, atol=1e-3)
+    random = np.random.default_rng(0)
+    for rows in (1, 2, 33, 128, 129, 250):
+        some = torch.from_numpy(random.permutation(300)[:rows])
+        assert torch.equal(prepare(vectors[some]), whole[some])
+
+
+def _gradients(checkpointing: str, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
     torch.manual_seed(0)
-    regressor = Regressor(12, 8, widths=(64, 32, 16), dropout=0.3, checkpointing=checkpointing).train()
-    regressor(*inputs).square().sum().backward()
-    return [parameter.grad for parameter in regressor.parameters()]
+    network = Network(12, 8, widths=(64, 32, 16), dropout=0.3, checkpointing=checkpointing).train()
+    network(*inputs).square().sum().backward()
+    return [parameter.grad for parameter in network.parameters()]
+
+
+def distinct_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """16 pairs of 3 antigens."""
+    torch.manual_seed(1)
+    return torch.randn(16, 12), torch.randn(3, 8), torch.eye(3)[torch.randint(0, 3, (16,))]
 
 
 @pytest.mark.parametrize("checkpointing", ["wide", "all"])
-def test_recomputing_changes_no_gradient(checkpointing) -> None:
+@pytest.mark.parametrize("apart", [False, True])
+def test_recomputing_changes_no_gradient(checkpointing, apart) -> None:
     """Gradients are bit-equal with and without recomputation, dropout included."""
-    inputs = torch.randn(16, 12), torch.randn(16, 8)
+    inputs = distinct_inputs() if apart else (torch.randn(16, 12), torch.randn(16, 8))
     for plain, recomputed in zip(_gradients("none", inputs), _gradients(checkpointing, inputs), strict=True):
         assert torch.equal(plain, recomputed)
+
+
+def test_reading_each_antigen_once_changes_no_sum() -> None:
+    """Scores and gradients are those of one antigen vector per pair, up to the order of summation."""
+    antibody_BD, antigen_UD, which_BU = distinct_inputs()
+    once = _gradients("none", (antibody_BD, antigen_UD, which_BU))
+    each = _gradients("none", (antibody_BD, which_BU @ antigen_UD))
+    for one, other in zip(once, each, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    network = Network(12, 8, widths=(64, 32)).eval()
+    torch.testing.assert_close(
+        network(antibody_BD, antigen_UD, which_BU), network(antibody_BD, which_BU @ antigen_UD), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_the_network_is_what_it_says() -> None:
+    """Linear, LayerNorm, GELU, ..., linear: computed again from the weights alone, in float64."""
+    torch.manual_seed(0)
+    network = Network(12, 8, widths=(16, 4)).eval()
+    antibody_BD, antigen_BD = torch.randn(5, 12), torch.randn(5, 8)
+    weights = {name: weight.double() for name, weight in network.state_dict().items()}
+    matrix = torch.cat([weights["blocks.0.linear.antibody"], weights["blocks.0.linear.antigen"]], dim=1)
+    x = torch.cat([antibody_BD, antigen_BD], dim=1).double() @ matrix.T + weights["blocks.0.linear.bias"]
+    for number in range(2):
+        if number:
+            x = x @ weights["blocks.1.linear.weight"].T + weights["blocks.1.linear.bias"]
+        x = (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+        x = x * weights[f"blocks.{number}.norm.weight"] + weights[f"blocks.{number}.norm.bias"]
+        x = 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+    expected = (x @ weights["head.weight"].T + weights["head.bias"]).squeeze(1)
+    torch.testing.assert_close(network(antibody_BD, antigen_BD).double(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("checkpointing", "recomputed"), [("none", 0), ("wide", 1), ("all", 3)])
 def test_checkpointing_names_its_blocks(checkpointing, recomputed) -> None:
     """`wide` recomputes the widest block, `all` every one: fewer activations are kept for the backward pass."""
     calls = []
-    regressor = Regressor(12, 8, widths=(64, 32, 16), checkpointing=checkpointing).train()
-    for block in regressor.blocks:
-        block.core.register_forward_pre_hook(lambda *_: calls.append(1))
-    regressor(torch.randn(4, 12), torch.randn(4, 8)).sum().backward()
+    network = Network(12, 8, widths=(64, 32, 16), checkpointing=checkpointing).train()
+    for block in network.blocks:
+        block.linear.register_forward_pre_hook(lambda *_: calls.append(1))
+    network(torch.randn(4, 12), torch.randn(4, 8)).sum().backward()
     assert len(calls) == 3 + recomputed
 
 
@@ -146,6 +200,21 @@ def test_compiling_is_decided_by_length_compiler_and_accumulation() -> None:
     assert mode("max-autotune", accumulation=2)[0] == "max-autotune-no-cudagraphs"
     with pytest.raises(TrainError, match=r"train.compile = 'default' needs a C\+\+ compiler"):
         mode("default", compiler=False)
+
+
+def test_few_antigens_are_read_once_per_batch() -> None:
+    """Up to half a batch of antigens in training; above, the reason counts the distinct antigens of a batch."""
+    few = np.zeros(500, np.int64)
+    few[:64] = 10
+    assert antigens_apart(few, 128) == (True, "once per antigen: 64 for each batch of 128 pairs")
+    few[64] = 10
+    assert not antigens_apart(few, 128)[0]
+    random = np.random.default_rng(0)
+    count_U = random.integers(1, 40, 5000)
+    apart, why = antigens_apart(count_U, 128)
+    drawn = [len(np.unique(random.choice(5000, 128, p=count_U / count_U.sum()))) for _ in range(200)]
+    assert not apart
+    assert f"a batch of 128 has about {np.mean(drawn):.0f} distinct of 5,000 antigens" in why
 
 
 def test_a_missing_gpu_is_refused_by_name() -> None:

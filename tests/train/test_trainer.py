@@ -1,48 +1,41 @@
 """The loop: weighted accumulation, no recompilation, early stopping, divergence."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from train import build
 from train.checkpoint import Checkpointer
 from train.config import TrainConfig
 from train.dataset import build_dataset
 from train.errors import TrainError
-from train.features import fit_preparation
-from train.loader import Loader
-from train.regressor import Regressor
 from train.rundir import RunDir
-from train.trainer import Parts, Trainer
-
-CPU = torch.device("cpu")
+from train.splits import Split
+from train.trainer import Trainer
 
 
 @pytest.fixture
-def make_trainer(planted, tmp_path):
-    """Build a small trainer by hand: 201 pairs train, 51 validate, neither a multiple of a batch."""
+def make_trainer(planted, tmp_path, monkeypatch):
+    """Build small trainers: 201 pairs train, 51 validate, neither a multiple of a batch; compiled ones in Python."""
     source = planted(252)
     dataset = build_dataset(source.table, source.folders)
-    train, valid = np.arange(201), np.arange(201, 252)
+    part_N = np.repeat([0, 1], [201, 51]).astype(np.int8)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(build, "has_compiler", lambda: True)
 
-    def make(*, compiled: bool = False, checkpointing: str = "none", **fields) -> Trainer:
-        config = TrainConfig(**{"run": tmp_path / "run", "widths": (32, 16), "batch_size": 32, "epochs": 3, **fields})
-        torch.manual_seed(0)
-        regressor = Regressor(6, 5, widths=config.widths, dropout=config.dropout, checkpointing=checkpointing)
-        preparations = [
-            fit_preparation(matrix, np.bincount(dataset.row_N2[train, side], minlength=len(matrix)), "whiten")
-            for side, matrix in enumerate((dataset.antibodies, dataset.antigens))
-        ]
-        target = dataset.target_N[train]
-        regressor.fit(*preparations, target_mean=float(target.mean()), target_std=float(target.std()))
-        parts = Parts(
-            train=Loader(dataset, train, config.batch_size, CPU),
-            train_rows=len(train),
-            valid=Loader(dataset, valid, 2 * config.batch_size, CPU),
-            valid_target_M=dataset.target_N[valid],
+    def make(**fields) -> Trainer:
+        fixed = {"run": tmp_path / "run", "widths": (32, 16), "batch_size": 32, "epochs": 3, "precision": "fp32"}
+        task = build.Task(
+            config=TrainConfig(**{**fixed, **fields}),
+            table=source.table,
+            dataset=dataset,
+            split=Split(part_N=part_N, kind="by hand", digest=""),
+            device=torch.device("cpu"),
         )
-        forward = torch.compile(regressor, fullgraph=True, dynamic=False, backend="aot_eager")
-        return Trainer(config, regressor, parts, forward=forward if compiled else regressor, bf16=False)
+        return build.build_trainer(task)[0]
 
     return make
 
@@ -91,8 +84,7 @@ def test_clipping_bounds_the_gradient(make_trainer, tmp_path) -> None:
 @pytest.mark.parametrize("checkpointing", ["none", "all"])
 def test_nothing_is_recompiled_after_the_warm_up(make_trainer, tmp_path, checkpointing) -> None:
     """Odd row counts in training and validation, two epochs: one compilation serves them all."""
-    trainer = make_trainer(compiled=True, checkpointing=checkpointing, epochs=2)
-    trainer.warm_up()
+    trainer = make_trainer(compile="default", checkpointing=checkpointing, epochs=2)
     with torch.compiler.set_stance("fail_on_recompile"):
         assert fit(trainer, tmp_path / "run")
     assert len(trainer.position.history) == 2
@@ -101,8 +93,8 @@ def test_nothing_is_recompiled_after_the_warm_up(make_trainer, tmp_path, checkpo
 def test_compiled_and_recomputed_training_learns_the_same(make_trainer, tmp_path) -> None:
     """Without dropout, compiled with recomputation and eager agree on every epoch's errors."""
     histories = []
-    for name, compiled, checkpointing in (("a", False, "none"), ("b", True, "wide")):
-        trainer = make_trainer(compiled=compiled, checkpointing=checkpointing, dropout=0.0)
+    for name, mode, checkpointing in (("a", "off", "none"), ("b", "default", "wide")):
+        trainer = make_trainer(compile=mode, checkpointing=checkpointing, dropout=0.0)
         fit(trainer, tmp_path / name)
         histories.append([(line["train_rmse"], line["valid_rmse"]) for line in trainer.position.history])
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)

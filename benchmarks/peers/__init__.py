@@ -1,0 +1,1 @@
+"""Workers of other projects, each run by the Python of its own environment."""

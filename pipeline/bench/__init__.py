@@ -1,0 +1,1 @@
+"""`bindcache bench`: what each of ten optimisations is worth, alone taken away and one added after the other."""

@@ -1,0 +1,106 @@
+"""Prepared vectors of the distinct sequences of one part: held in memory, or made from the shards when asked for.
+
+Shape suffixes: U distinct sequences of the part, B rows asked for, D width.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from train.dataset import Matrix, blocks
+from train.placement import Placement
+from train.regressor import Prepare
+
+Index = npt.NDArray[np.int64]
+
+
+class Mapped:
+    """Vectors that stay in the shards and are prepared on the device each time they are read."""
+
+    def __init__(self, matrix: Matrix, row_U: Index, prepare: Prepare, dtype: torch.dtype) -> None:
+        """Stand for rows of a matrix, prepared in float32, then rounded to `dtype`."""
+        self._matrix = matrix
+        self._row_U = row_U
+        self._prepare = prepare
+        self.dtype = dtype
+        self.dim = matrix.dim
+        self.buffer_dtype = torch.float32
+        self.home = torch.device("cpu")
+        self.device = prepare.mean_D.device
+
+    def __len__(self) -> int:
+        return len(self._row_U)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that holding them takes."""
+        return len(self) * self.dim * self.dtype.itemsize
+
+    def fill(self, index_B: Index, buffer_BD: Tensor) -> None:
+        """Read raw vectors into host memory."""
+        self._matrix.gather(self._row_U[index_B], buffer_BD.numpy())
+
+    def finish(self, buffer_BD: Tensor) -> Tensor:
+        """Prepare what `fill` read, once it is on the device."""
+        prepared_BD: Tensor = self._prepare(buffer_BD)
+        return prepared_BD.to(self.dtype)
+
+    def rows(self, index_B: Index) -> Tensor:
+        """Read and prepare vectors, [B, D] on the device."""
+        return self.finish(torch.from_numpy(self._matrix.gather(self._row_U[index_B])).to(self.device))
+
+
+class Held:
+    """Vectors that are prepared already, on the device or in host memory."""
+
+    def __init__(self, vector_UD: Tensor, device: torch.device) -> None:
+        """Hold vectors that serve `device`."""
+        self.vector_UD = vector_UD
+        self.dim = vector_UD.shape[1]
+        self.buffer_dtype = vector_UD.dtype
+        self.home = vector_UD.device
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.vector_UD)
+
+    def fill(self, index_B: Index, buffer_BD: Tensor) -> None:
+        """Copy vectors within host memory."""
+        torch.index_select(self.vector_UD, 0, torch.from_numpy(index_B), out=buffer_BD)
+
+    def finish(self, buffer_BD: Tensor) -> Tensor:
+        """Return what `fill` copied."""
+        return buffer_BD
+
+    def rows(self, index_B: Index) -> Tensor:
+        """Copy vectors to the device, [B, D]."""
+        index = torch.from_numpy(index_B).to(self.home)
+        return self.vector_UD.index_select(0, index).to(self.device)
+
+
+Prepared = Mapped | Held
+
+
+def place(
+    mapped: Mapped,
+    placement: Placement,
+    progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
+) -> Prepared:
+    """Prepare all vectors once and hold them where `placement` says, or leave them mapped.
+
+    Args:
+        mapped: The vectors.
+        placement: `device`, `pinned` (host memory) or `mapped`.
+        progress: Told ("preparing", vectors done, of how many).
+    """
+    if placement == "mapped":
+        return mapped
+    where = mapped.device if placement == "device" else torch.device("cpu")
+    held_UD = torch.empty(len(mapped), mapped.dim, dtype=mapped.dtype, device=where)
+    for index_B in blocks(np.arange(len(mapped)), mapped.dim):
+        held_UD[index_B[0] : index_B[-1] + 1].copy_(mapped.rows(index_B))
+        progress("preparing", int(index_B[-1]) + 1, len(mapped))
+    return Held(held_UD, mapped.device)
