@@ -16,23 +16,9 @@ import pyarrow.compute as pc
 
 from embed.affinity import Unit, check_range
 from embed.errors import PairsError
-from embed.merging import (
-    DistinctPairs,
-    count_duplicates,
-    find_pairs,
-    list_wide,
-    median_of_pairs,
-    split_of_pairs,
-)
+from embed.merging import DistinctPairs, count_duplicates, find_pairs, list_wide, median_of_pairs, split_of_pairs
 from embed.rejected import RejectedRow, Rejections, write_rejected
-from embed.rows import (
-    Codes,
-    SequenceColumn,
-    read_affinities,
-    read_sequences,
-    reject_blank,
-    reject_shared_ids,
-)
+from embed.rows import Codes, SequenceColumn, read_affinities, read_sequences, reject_blank, reject_shared_ids
 from embed.table import Column, Floats, Table, read_columns
 from embed.texts import Antibodies, Texts
 

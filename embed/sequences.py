@@ -30,7 +30,7 @@ MOST_UNKNOWN = 0.1
 """Largest share of X in a sequence that still says something."""
 
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "None", "null", "-"})
-_BLANK = re.compile("[\\s\u200b\u200c\u200d\u2060\ufeff]+")
+_WIDTHLESS = re.compile("[\u200b\u200c\u200d\u2060\ufeff]+")
 _NO_LETTER = re.compile("[^A-IK-Za-ik-z]")
 _RARE = str.maketrans("BZUO", "XXXX")
 _LONGEST_ACGTN_PEPTIDE = 60
@@ -51,7 +51,7 @@ class Normalised:
 
 def is_missing(cell: str) -> bool:
     """Tell whether a cell says "no value": blank, or one of the words that tables use for it."""
-    return _BLANK.sub("", cell) in _MISSING
+    return _without_blanks(cell) in _MISSING
 
 
 def normalise(cell: str) -> Normalised:
@@ -61,7 +61,7 @@ def normalise(cell: str) -> Normalised:
         BadSequence: No residues; the reason names the character and its position, blanks not counted.
     """
     changes = []
-    text = _BLANK.sub("", cell)
+    text = _without_blanks(cell)
     if text != cell:
         changes.append("whitespace removed")
     if text.endswith("*"):
@@ -73,11 +73,16 @@ def normalise(cell: str) -> Normalised:
             raise BadSequence("mixed upper and lower case, as damaged exports have it; write it in one case.")
         text = text.upper()
         changes.append("upper-cased")
-    standard = text.translate(_RARE)
+    standard = text.translate(_RARE) if text.strip(RESIDUES) else text
     if standard != text:
         changes.append("B/Z/U/O -> X")
     _refuse_noise(standard)
     return Normalised(sequence=standard, changes=tuple(changes))
+
+
+def _without_blanks(cell: str) -> str:
+    text = "".join(cell.split())
+    return text if text.isascii() else _WIDTHLESS.sub("", text)
 
 
 def _refuse_other_than_letters(text: str) -> None:

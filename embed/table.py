@@ -78,7 +78,7 @@ def read_columns(path: Path, names: Mapping[str, str], *, numeric: str = "") -> 
         raise PairsError(f"pairs.path = {str(path)!r} does not exist; set it to the pairs table.") from None
     except (OSError, pa.ArrowException) as error:
         raise PairsError(f"pairs.path = {str(path)!r} cannot be read ({error}); save it anew.") from error
-    rows = {len(column.code_R) for column in (*text.values(), *numbers.values())}
+    rows = {*(len(column.code_R) for column in text.values()), *(len(column.code_R) for column in numbers.values())}
     return Table(rows=rows.pop(), text=text, numbers=numbers, digest=digest)
 
 

@@ -52,8 +52,10 @@ def test_the_options_are_these():
     common = ["--config", "--set", "--json"]
     assert {name: options(command) for name, command in main.commands.items()} == {
         "demo": ["--json", "DIR"],
-        "embed": [*common, "--part"],
-        "train": [*common, "--resume"],
+        "embed": [*common, "--part", "--profile"],
+        "train": [*common, "--resume", "--profile"],
+        "fidelity": [*common, "--sample", "--train"],
+        "bench": [*common, "--ablate", "--ladder", "--sample"],
         "predict": ["--run", "--pairs", "--out", "--json"],
         "store": [],
         "convert": ["--revision", "--out", "--json", "ID"],
@@ -176,7 +178,7 @@ def test_a_finished_run_is_shown_again_only_when_asked(bindcache, error, config,
         ),
         (
             ["--set", "embed.precision=fp8"],
-            'Error: embed.precision = "fp8" in --set: expected "int8", "int8-bnb", "bf16" or',
+            'Error: embed.precision = "fp8" in --set: expected "int8", "int8-fast", "int8-bnb", "bf16" or',
         ),
         (
             ["--set", "embed.stride=4000"],
