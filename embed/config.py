@@ -28,8 +28,7 @@ class EmbedConfig:
     antigen_revision: str = ""
     """Commit, tag or branch of the antigen encoder on the hub."""
     precision: Precision = "int8"
-    """Arithmetic of both encoders: `int8` (two-term, as true as fp32), `int8-fast` (one term: faster, drowns point
-    mutations), `int8-bnb` (LLM.int8), `bf16` or `fp32`."""
+    """Of both encoders: `int8` (two-term, as true as fp32), `int8-fast` (one term), `int8-bnb`, `bf16` or `fp32`."""
     antibody_precision: Precision | Literal[""] = ""
     """Overrides `precision` for the antibody encoder."""
     antigen_precision: Precision | Literal[""] = ""

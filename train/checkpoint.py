@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -33,12 +33,26 @@ class DamagedCheckpointError(TrainError):
     """The bytes of a checkpoint are not those that were written."""
 
 
-def pack(state: State) -> bytes:
-    """Serialise a state with its digest."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    body = buffer.getbuffer()
-    return b"".join((body, _MARK, hashlib.sha256(body).digest()))
+def write_state(state: State, file: BinaryIO) -> None:
+    """Write a state and its digest, piece by piece: a copy of the whole would hold up Python, and the training."""
+    hashing = _Hashing(file)
+    torch.save(state, cast("IO[bytes]", hashing))
+    file.write(_MARK + hashing.digest.digest())
+
+
+class _Hashing:
+    """A file that is written through and digested."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def read_checkpoint(path: Path) -> State:
@@ -172,7 +186,7 @@ class Checkpointer:
         if ready is not None:
             ready.synchronize()
         step, best_step = int(state["step"]), int(state["best_step"])
-        replace_file(self._run.checkpoint(step), pack(state))
+        replace_file(self._run.checkpoint(step), lambda file: write_state(state, file))
         if step == best_step > 0:
             replace_file(self._run.weights, weights_image(state["model"], self._facts))
         kept = {

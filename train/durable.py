@@ -1,16 +1,24 @@
 """Files that are whole or absent, whatever instant the process or the machine dies at."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 _MARK = ".tmp-"
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` under `path` in one step: a temporary file beside it, fsync, rename, fsync of the folder."""
+def replace_file(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Put content, or what a function writes, under `path` in one step.
+
+    It goes to a temporary file beside it; then fsync, rename, fsync of the folder.
+    """
     temporary = path.with_name(f".{path.name}{_MARK}{os.getpid()}")
     with temporary.open("wb") as file:
-        file.write(data)
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            content(file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)

@@ -11,10 +11,10 @@ from train.checkpoint import (
     Checkpointer,
     DamagedCheckpointError,
     newest_state,
-    pack,
     read_best,
     read_checkpoint,
     snapshot,
+    write_state,
 )
 from train.durable import remove_temporaries, replace_file
 from train.errors import TrainError
@@ -162,7 +162,7 @@ def test_nothing_serves(run) -> None:
 
 def test_only_plain_values_are_unpickled(run) -> None:
     """A file with a correct digest but foreign objects in it is not executed."""
-    run.checkpoint(1).write_bytes(pack({"model": threading.Event}))
+    replace_file(run.checkpoint(1), lambda file: write_state({"model": threading.Event}, file))
     with pytest.raises(UnpicklingError, match=r"threading\.Event"):
         read_checkpoint(run.checkpoint(1))
 
