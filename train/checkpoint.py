@@ -133,6 +133,10 @@ class Checkpointer:
         """How long saving held the training up, all in all."""
         self.longest_stall_seconds = 0.0
 
+    def reserve(self, state: State) -> None:
+        """Take the memory for snapshots of states like this one, so that the first saves need not."""
+        self._spare = [snapshot(state) for _ in range(_SNAPSHOTS)]
+
     def save(self, state: State) -> None:
         """Take a snapshot and hand it to the writer; waits where two snapshots are not written yet.
 

@@ -44,7 +44,10 @@ class Optimizer:
         self._parameters = [self._part(slice(matrices)), self._part(slice(matrices, total))]
         decays = zip(self._parameters, (weight_decay, 0.0), strict=True)
         groups = [{"params": [part_P], "weight_decay": decay} for part_P, decay in decays]
-        self._adamw = torch.optim.AdamW(groups, fused=True)
+        self._adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self._adamw.step()  # no step, of nothing: but now there is all that a checkpoint copies
+        for state in self._adamw.state.values():
+            state["step"].zero_()
 
     def begin_step(self) -> None:
         """Let `working` compute with the weights as they are now."""

@@ -142,6 +142,7 @@ class Trainer:
             TrainError: The loss is no finite number any more, or a checkpoint cannot be written.
         """
         config, position = self._config, self.position
+        checkpointer.reserve(self.state())
         while position.epoch < config.epochs and not position.stopper.is_done(config.patience):
             started = time.perf_counter()
             for _ in self._rest_of_epoch():
