@@ -78,15 +78,15 @@ def markdown(record: dict[str, Any], machine: Machine, suffix: str) -> str:
         f"* `{record['command']}`, commit {record['commit']}",
         f"* {machine.cpu}, {machine.cores} cores, load {machine.load} at the start; Python {machine.python}, "
         f"pyarrow {record['versions']['pyarrow']}, numpy {record['versions']['numpy']}",
-        f"* {'Parquet (zstd)' if suffix == 'parquet' else 'CSV'} with an id, distinct antibodies of 215 to 245 residues "
-        "mutated from 300 + 300 scaffolds, one of 5,000 antigens of 60 to 599, and a pKd in every row",
+        f"* {'Parquet (zstd)' if suffix == 'parquet' else 'CSV'} with an id, distinct antibodies of 215 to 245 "
+        "residues mutated from 300 + 300 scaffolds, one of 5,000 antigens of 60 to 599, and a pKd in every row",
         "",
         f"| {' | '.join(_HEAD)} |",
         "|---" * len(_HEAD) + "|",
         *map(_line, record["rows"]),
         "",
-        "Read: the table, checked and deduplicated. Plan: keys, look-up and lengths, with an empty store; us/row: both. "
-        "Half held: part 1/8 of the same with every other antibody in the store.",
+        "Read: the table, checked and deduplicated. Plan: keys, look-up and lengths, with an empty store; us/row: "
+        "both. Half held: part 1/8 of the same with every other antibody in the store.",
         "",
     ]
     return "\n".join(lines)

@@ -43,6 +43,7 @@ class Size:
     antibodies: int
     rounds: int
     epochs: int
+    batch_size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +71,13 @@ class Row:
 @click.option("--antibodies", type=click.IntRange(1), default=140_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--epochs", type=click.IntRange(1), default=1, show_default=True, help="Of each training.")
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--small", is_flag=True, help="10,000 pairs and antibodies, 500 antigens, 3 rounds of 2 epochs.")
 @click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
 def main(*, small: bool, out: Path, **sizes: int) -> None:
     """Measure training against the usual ways, and write a record."""
-    size = Size(pairs=10_000, antigens=500, antibodies=10_000, rounds=3, epochs=2) if small else Size(**sizes)
+    little = {"pairs": 10_000, "antigens": 500, "antibodies": 10_000, "rounds": 3, "epochs": 2}
+    size = Size(**{**sizes, **(little if small else {})})
     if size.antibodies * size.antigens < size.pairs or size.antibodies > size.pairs:
         raise click.UsageError(
             f"--pairs {size.pairs} needs at most that many --antibodies, and that many distinct pairs of them with "
@@ -97,6 +100,7 @@ def run_rounds(size: Size, folder: Path) -> dict[str, list[dict[str, Any]]]:
     for seed in range(size.rounds):
         for name in list(CONTESTANTS)[:: 1 if seed % 2 == 0 else -1]:
             request = {"folder": str(folder), "contestant": name, "seed": seed, "epochs": size.epochs}
+            request["batch_size"] = size.batch_size
             answer = json.loads(_child("benchmarks.training_one", request))
             answers[name].append(answer)
             pace = answer["pairs"] / answer["steps_seconds"]
@@ -153,7 +157,7 @@ def _widest(notes: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _record(size: Size, machine: Machine, rows: list[Row]) -> dict[str, Any]:
-    options = " ".join(f"--{name} {value}" for name, value in asdict(size).items())
+    options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in asdict(size).items())
     return {
         "date": date.today().isoformat(),
         "machine": asdict(machine),
@@ -187,8 +191,9 @@ def markdown(record: dict[str, Any], machine: Machine, rows: list[Row]) -> str:
         f"* {machine.cpu}, {machine.cores} cores, load {machine.load} at the start; Python {machine.python}, "
         f"torch {versions['torch']}, h5py {versions['h5py']}",
         f"* {size['pairs']:,} pairs of {size['antibodies']:,} antibodies (1024 wide) and {size['antigens']:,} antigens "
-        f"(1280), eight tenths of them trained on for {size['epochs']} epochs in batches of 128, widths "
-        "1024-512-256-128, features standardised, AdamW fused, gradients clipped; synthetic vectors, planted rule",
+        f"(1280), eight tenths of them trained on for {size['epochs']} epochs in batches of {size['batch_size']}, "
+        "widths 1024-512-256-128, features standardised, AdamW fused, gradients clipped; synthetic vectors, planted "
+        "rule",
         "",
         f"| {' | '.join(_HEAD)} |",
         "|---" * len(_HEAD) + "|",

@@ -25,7 +25,7 @@ def train_one(request: dict[str, Any]) -> dict[str, Any]:
     """Train as the request says and score the validation pairs.
 
     Args:
-        request: `folder` of the data, `contestant`, `seed`, `epochs`.
+        request: `folder` of the data, `contestant`, `seed`, `epochs`, `batch_size`.
     """
     begun = time.perf_counter()
     folder, how = Path(request["folder"]), request["contestant"]
@@ -33,6 +33,7 @@ def train_one(request: dict[str, Any]) -> dict[str, Any]:
         run=folder / f"run-{how}-{request['seed']}",
         seed=request["seed"],
         epochs=request["epochs"],
+        batch_size=request["batch_size"],
         features="standardise",
         patience=0,
         device="cpu",

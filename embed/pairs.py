@@ -162,19 +162,20 @@ def _row_ids(table: Table) -> Texts:
 def _read_sequences(
     table: Table, config: PairsConfig, rejections: Rejections, single_chain: bool, longest_antigen: int | None
 ) -> dict[str, SequenceColumn]:
+    """Take the columns of sequences out of the table: normalised ones beside them would be twice the memory."""
     read = partial(read_sequences, rejections=rejections)
     absent = Column(cells=Texts.of([]), code_R=np.full(table.rows, -1, np.int32))
     return {
         "heavy": read(
-            table.text["heavy"], config.heavy, missing="no heavy chain; give its sequence, or remove the row."
+            table.text.pop("heavy"), config.heavy, missing="no heavy chain; give its sequence, or remove the row."
         ),
         "light": read(
-            table.text.get("light", absent),
+            table.text.pop("light", absent),
             config.light or "light",
             missing="" if single_chain else _NO_LIGHT,
         ),
         "antigen": read(
-            table.text["antigen"],
+            table.text.pop("antigen"),
             config.antigen,
             missing="no antigen; give its sequence, or remove the row.",
             longest=longest_antigen,

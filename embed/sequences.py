@@ -23,8 +23,8 @@ Antibody = tuple[str, str | None]
 """Heavy and light chain; None where there is no light chain."""
 
 NORMAL = "^[ACGTN]*[DEFHIKLMPQRSVWY][ACDEFGHIKLMNPQRSTVWY]*$"
-"""Regular expression (Python's and RE2's) of cells that `normalise` returns unchanged, without looking closer: standard
-residues, not all of them also letters of DNA."""
+"""Regular expression (RE2) of cells that surely are their own normal form: standard residues, and not only those that
+are letters of DNA too."""
 
 MOST_UNKNOWN = 0.1
 """Largest share of X in a sequence that still says something."""

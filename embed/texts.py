@@ -31,7 +31,7 @@ class Texts(Sequence[str]):
     @classmethod
     def of(cls, texts: Iterable[str]) -> "Texts":
         """Hold texts."""
-        return cls(pa.array(texts, pa.large_string()))
+        return cls(_array_of(texts))
 
     def __len__(self) -> int:
         return len(self._array) if self._index_N is None else len(self._index_N)
@@ -74,7 +74,7 @@ class Texts(Sequence[str]):
         return matches_C if self._index_N is None else matches_C[self._index_N]
 
     def replace(self, place_M: Index, texts: Iterable[str | None]) -> "tuple[Texts, npt.NDArray[np.int64]]":
-        """Put other texts in some places.
+        """Put other texts in some places of distinct ones.
 
         Args:
             place_M: Where, in rising order.
@@ -86,13 +86,10 @@ class Texts(Sequence[str]):
         """
         if not len(place_M):
             return self, np.arange(len(self))
-        blocks = [pa.array([], pa.large_string())]
-        given = iter(texts)
-        while block := list(islice(given, _AT_ONCE)):
-            blocks.append(pa.array(block, pa.large_string()))
         mask = np.zeros(len(self), np.bool_)
         mask[place_M] = True
-        replaced = pc.replace_with_mask(self.array, pa.array(mask), pa.concat_arrays(blocks)).dictionary_encode()
+        replaced = pc.replace_with_mask(self.array, pa.array(mask), _array_of(texts)).dictionary_encode()
+        pa.default_memory_pool().release_unused()  # as large as the texts themselves
         return Texts(replaced.dictionary), replaced.indices.fill_null(-1).to_numpy().astype(np.int64)
 
     def _cut(self, start: int, stop: int) -> pa.Array:
@@ -142,3 +139,11 @@ class Antibodies(Sequence[Antibody]):
         """Count the residues of each antibody, both chains together, int32 [N]."""
         light_C = np.append(self._light.lengths(), np.int32(0))  # none, index -1, is the last
         return self._heavy.lengths() + light_C[self._light_N]
+
+
+def _array_of(texts: Iterable[str | None]) -> pa.Array:
+    """Move texts into Arrow's memory, some at a time; None becomes null."""
+    blocks, given = [pa.array([], pa.large_string())], iter(texts)
+    while block := list(islice(given, _AT_ONCE)):
+        blocks.append(pa.array(block, pa.large_string()))
+    return pa.concat_arrays(blocks)

@@ -78,7 +78,7 @@ def compile_mode(
     if asked == "off":
         return None, "as asked"
     if asked == "auto" and device.type == "cpu":
-        return None, "a compiled batch is hardly faster on the CPU"
+        return None, "a compiled batch is no faster on the CPU"
     if asked == "auto" and batches < _COMPILE_PAYS_STEPS:
         return None, "the training is too short to win the compile time back"
     if not compiler:

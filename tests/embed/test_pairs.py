@@ -313,6 +313,26 @@ def test_parquet_affinities_are_used_as_they_are(tmp_path):
     ]
 
 
+def test_a_null_id_is_empty(tmp_path):
+    """A Parquet file may hold no id where others have one; the row is rejected under an empty name."""
+    path = tmp_path / "t.parquet"
+    columns = {"id": [None, "b"], "heavy": [H, H2], "light": [L, L], "antigen": [G, G]}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    read = read_pairs(PairsConfig(path=path, id="id", on_bad_row="reject"))
+    assert (list(read.row_ids), list(read.id)) == (["", "b"], ["b"])
+    assert [(row.row, row.id, row.value) for row in read.rejected] == [(1, "", "")]
+
+
+def test_cells_that_become_the_same_sequence_are_one(tmp_path):
+    """However many spellings a column has, among them sequences that need no change."""
+    spellings = [H.lower(), H, f" {H}", f"{H}*", H2.lower(), H2]
+    rows = [(f"p{i}", heavy, L, G, "1e-9", "") for i, heavy in enumerate(spellings)]
+    read = read_pairs(config(table(tmp_path, rows)))
+    assert list(read.antibodies) == [(H, L), (H2, L)]
+    assert read.pair_of_row.tolist() == [0, 0, 0, 0, 1, 1]
+    assert read.normalised == {"upper-cased": 2, "whitespace removed": 1, "terminal * removed": 1}
+
+
 def test_rejected_rows_are_written_harmlessly(tmp_path):
     """Formulas and control characters are disarmed, numbers stay numbers."""
 

@@ -4,13 +4,17 @@ import hashlib
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed.sequences import (
+    NORMAL,
     RESIDUES,
     BadSequence,
+    Normalised,
     antibody_key,
     antibody_keys,
     antigen_key,
@@ -123,6 +127,40 @@ def test_normalising_twice_changes_nothing(cell):
     assert set(normal.sequence) <= set(RESIDUES)
     again = normalise(normal.sequence)
     assert (again.sequence, again.changes) == (normal.sequence, ())
+
+
+@pytest.mark.parametrize(
+    ("cell", "usual"),
+    [
+        (HEAVY, True),
+        ("ACGTV", True),
+        ("", False),
+        ("NA", False),
+        ("NAN", False),
+        ("ACGTN" * 13, False),
+        (HEAVY + "X", False),
+        (HEAVY + "B", False),
+        (HEAVY + "J", False),
+        (HEAVY + "*", False),
+        (HEAVY + "\n", False),
+        (" " + HEAVY, False),
+        (HEAVY + "\u00c9", False),
+        (HEAVY.lower(), False),
+        (HEAVY + "\0", False),
+    ],
+)
+def test_usual_cells(cell, usual):
+    """The pattern knows only what needs no look."""
+    assert pc.match_substring_regex(pa.array([cell]), NORMAL).to_pylist() == [usual]
+
+
+@given(st.text(alphabet="ACGTNNAEVX- a", max_size=12) | protein | protein.map(lambda text: text + "ACGTN" * 20))
+@settings(deadline=None, max_examples=300)
+def test_usual_cells_are_normal(cell):
+    """What the pattern lets through is a sequence that normalising leaves alone."""
+    if pc.match_substring_regex(pa.array([cell]), NORMAL)[0].as_py():
+        assert not is_missing(cell)
+        assert normalise(cell) == Normalised(sequence=cell, changes=())
 
 
 @given(protein, st.integers(0, 58), st.sampled_from(["", " ", "\n", "\u00a0"]), st.booleans(), st.booleans())

@@ -227,6 +227,18 @@ def parquet(tmp_path, **columns):
     return path
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string()), pa.int64()])
+def test_row_groups_share_their_cells(tmp_path, kind):
+    """A file of many row groups has each distinct cell once."""
+    numbers = [str(7 * i % 11) for i in range(100)]
+    path = tmp_path / "t.parquet"
+    plain = pa.array(numbers) if kind != pa.int64() else pa.array(map(int, numbers))
+    pyarrow.parquet.write_table(pa.table({"ab_id": plain.cast(kind)}), path, row_group_size=7)
+    table = read_columns(path, {"id": "ab_id"})
+    assert (table.rows, cells(table.text["id"])) == (100, numbers)
+    assert list(table.text["id"].cells) == list(dict.fromkeys(numbers))
+
+
 TEXT = ["EVQ", None, "EVQ", "QVQ"]
 
 
