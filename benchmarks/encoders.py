@@ -32,7 +32,7 @@ OTHER = {"esm2": "demo-igt5", "igt5": "demo-esm2"}
 _MATMUL = Contestant(name="matmul", says="", module="benchmarks.matmul", rate="fp32")
 _LARGEST_EDGE = 4096
 
-_BEST = ("hf-sorted-2048", "hf-sorted-4096", "ours-int8", "ours-int8-fast", "ours-bf16", "ours-fp32")
+_BEST = ("hf-sorted-1024", "hf-sorted-2048", "hf-sorted-4096", "ours-int8", "ours-int8-fast", "ours-bf16", "ours-fp32")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
