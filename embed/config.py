@@ -10,7 +10,7 @@ from embed.errors import EmbedError
 Model = NewType("Model", str)
 """A Hugging Face hub id (`owner/name`) or an absolute local folder."""
 
-Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp32"]
+Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class EmbedConfig:
     antigen_revision: str = ""
     """Commit, tag or branch of the antigen encoder on the hub."""
     precision: Precision = "int8"
-    """Of both encoders: `int8` (two-term, as true as fp32), `int8-fast` (one term), `int8-bnb`, `bf16` or `fp32`."""
+    """Of both encoders: `int8` (two-term, as true as fp32), `int8-fast` (one term), `int8-bnb`, or a float."""
     antibody_precision: Precision | Literal[""] = ""
     """Overrides `precision` for the antibody encoder."""
     antigen_precision: Precision | Literal[""] = ""

@@ -104,12 +104,12 @@ def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Mo
 def _facts(
     config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint: Checkpoint, digest: str
 ) -> dict[str, object]:
-    precision = config.precision_of(role)
+    precision, family = config.precision_of(role), _FAMILY[str(checkpoint.config["model_type"])]
     facts: dict[str, object] = {
-        "encoder": _FAMILY[str(checkpoint.config["model_type"])],
+        "encoder": family,
         "architecture": {k: v for k, v in checkpoint.config.items() if k not in _COSMETIC},
         "weights": digest,
-        "precision": _precision_facts(precision, config.threshold),
+        "precision": _precision_facts(precision, config.threshold, family),
         "attention": "softmax, exact",
         "residues": "B, O, U, Z -> X",
         "vector_dtype": config.vector_dtype,
@@ -123,13 +123,15 @@ def _facts(
     return facts | {"input": "<cls> antigen <eos>", "pooling": "mean, float32, residues", "long": long}
 
 
-def _precision_facts(precision: Precision, threshold: float) -> dict[str, object]:
+def _precision_facts(precision: Precision, threshold: float, family: str) -> dict[str, object]:
     if precision in ("int8", "int8-fast"):
         terms = "two-term" if precision == "int8" else "one-term"
         return {"name": precision, "activations": f"{terms} int8, a scale a token", "elsewhere": "float32"}
     if precision == "int8-bnb":
         backend = f"bitsandbytes {version('bitsandbytes')}"
         return {"name": precision, "backend": backend, "threshold": threshold, "elsewhere": "bfloat16"}
+    if precision == "fp16" and family == "igt5":
+        return {"name": precision, "residual": "float32"}
     return {"name": precision}
 
 

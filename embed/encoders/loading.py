@@ -11,6 +11,7 @@ from embed.config import Precision
 from embed.encoders.attention import PACKED
 from embed.encoders.checkpoint import Checkpoint
 from embed.encoders.fuse import quantise
+from embed.encoders.half import halve
 from embed.errors import EncoderError
 
 _DROPPED = (
@@ -27,7 +28,10 @@ _DROPPED = (
 _TERMS = {"int8": 2, "int8-fast": 1}
 """Int8 terms of an activation."""
 
-_CAPABILITY = {"int8": (7, 5), "int8-fast": (7, 5), "int8-bnb": (7, 5), "bf16": (8, 0), "fp32": (0, 0)}
+_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of a whole encoder, but for T5 in fp16."""
+
+_CAPABILITY = {"int8": (7, 5), "int8-fast": (7, 5), "int8-bnb": (7, 5), "bf16": (8, 0), "fp16": (5, 3), "fp32": (0, 0)}
 """CUDA compute capability that each precision needs."""
 
 
@@ -76,8 +80,9 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
     _refuse_impossible(arithmetic)
     attention = PACKED if arithmetic.packed else "sdpa"
     options: dict[str, object] = {"dtype": torch.float32, "attn_implementation": attention, **kwargs}
-    if arithmetic.precision == "bf16":
-        options["dtype"] = torch.bfloat16
+    halved = arithmetic.precision == "fp16" and checkpoint.config.get("model_type") == "t5"
+    if arithmetic.precision in _DTYPE and not halved:
+        options["dtype"] = _DTYPE[arithmetic.precision]
     if arithmetic.precision == "int8-bnb":
         options |= _bitsandbytes_options(arithmetic)
     model, report = _from_pretrained(cls, checkpoint, options)
@@ -91,6 +96,8 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
     model.requires_grad_(False).eval()
     if arithmetic.precision in _TERMS:
         quantise(model, terms=_TERMS[arithmetic.precision], device=torch.device(arithmetic.device))
+    if halved:
+        halve(model, packed=arithmetic.packed)
     if arithmetic.precision != "int8-bnb":  # which is placed as it is loaded, and cannot be moved
         model.to(arithmetic.device)
     return model

@@ -178,7 +178,7 @@ def test_a_finished_run_is_shown_again_only_when_asked(bindcache, error, config,
         ),
         (
             ["--set", "embed.precision=fp8"],
-            'Error: embed.precision = "fp8" in --set: expected "int8", "int8-fast", "int8-bnb", "bf16" or',
+            'Error: embed.precision = "fp8" in --set: expected "int8", "int8-fast", "int8-bnb", "bf16",',
         ),
         (
             ["--set", "embed.stride=4000"],

@@ -1,5 +1,6 @@
 """Vectors against the plain Hugging Face forward of one unpadded sequence."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from embed.inference import Loop
 from embed.pieces import cut_pieces, measure
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
-BOUNDS = {"fp32": 1e-5, "bf16": 2e-2, "int8": 3e-2, "int8-fast": 4e-2}
+BOUNDS = {"fp32": 1e-5, "bf16": 2e-2, "fp16": 2e-3, "int8": 3e-2, "int8-fast": 4e-2}
 
 
 def sequences_of(lengths, seed=0):
@@ -76,7 +77,7 @@ def relative_error(actual, expected):
 
 
 @pytest.mark.parametrize("batching", ["packed", "bucketed"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-fast"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8", "int8-fast"])
 def test_antibody_vectors_are_those_of_hugging_face(checkpoints, embed_config, precision, batching):
     """Paired and single chains, batched, equal the plain forward within the precision's bound."""
     embed_config = replace(embed_config, batching=batching)
@@ -97,7 +98,7 @@ def test_card_pooling_counts_the_separator(checkpoints, embed_config):
 
 
 @pytest.mark.parametrize("batching", ["packed", "bucketed"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-fast"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16", "int8", "int8-fast"])
 def test_antigen_vectors_are_those_of_hugging_face(checkpoints, embed_config, precision, batching):
     """Short antigens, one of exactly a window and one of several windows, within the precision's bound."""
     embed_config = replace(embed_config, batching=batching)
@@ -107,6 +108,30 @@ def test_antigen_vectors_are_those_of_hugging_face(checkpoints, embed_config, pr
     encoder = Esm2(open_checkpoint(str(checkpoints / "esm2"), ""), arithmetic(precision, batching=batching))
     expected = np.stack([plain_antigen(checkpoints / "esm2", *pair) for pair in zip(antigens, spans, strict=True)])
     assert relative_error(vectors_of(encoder, antigens, embed_config), expected) < BOUNDS[precision]
+
+
+@pytest.mark.parametrize("batching", ["packed", "bucketed"])
+def test_t5_in_fp16_holds_a_residual_beyond_its_range(checkpoints, embed_config, tmp_path, batching):
+    """A feed-forward output above 65,504, as trained T5 has them, neither overflows nor costs digits."""
+    folder = tmp_path / "igt5"
+    shutil.copytree(checkpoints / "igt5", folder, ignore=shutil.ignore_patterns("model*"))
+    model = T5EncoderModel.from_pretrained(checkpoints / "igt5", dtype=torch.float32)
+    with torch.no_grad():
+        model.encoder.block[0].layer[1].DenseReluDense.wo.weight[3] = 2e4
+    model.save_pretrained(folder)
+    outputs = []
+    hook = (
+        model.encoder.block[0].layer[1].DenseReluDense.wo.register_forward_hook(lambda *call: outputs.append(call[2]))
+    )
+    antibody = (sequences_of([120])[0], sequences_of([107], seed=1)[0])
+    paired = T5Tokenizer.from_pretrained(folder)(f"{' '.join(antibody[0])} </s> {' '.join(antibody[1])}")
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([paired.input_ids]))
+    hook.remove()
+    assert outputs[0].abs().max() > torch.finfo(torch.float16).max
+    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("fp16", batching=batching), "residues")
+    vector_1D = vectors_of(encoder, [antibody], embed_config)
+    assert relative_error(vector_1D, plain_antibody(folder, antibody)[None]) < BOUNDS["fp16"]
 
 
 @pytest.mark.parametrize("batching", ["packed", "bucketed"])
