@@ -12,7 +12,7 @@ TESTABLE := .venv/testable
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo embed train test test-slow check bench bench-peers clean
+.PHONY: help setup demo embed train test test-slow torture fuzz check bench bench-peers clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -33,15 +33,21 @@ embed train: $(DEMO)/demo.toml
 endif
 
 test: $(TESTABLE) ## run the tests
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not torture"
 
 test-slow: $(TESTABLE) ## run the tests that take minutes each
 	$(BIN)/pytest -m slow
 
+torture: $(TESTABLE) ## kill, fill and corrupt it at every point: half an hour
+	$(BIN)/pytest -m torture
+
+fuzz: $(TESTABLE) ## feed whatever reads files with damaged ones: five minutes
+	$(BIN)/pytest tests/test_fuzz.py --hypothesis-profile=fuzz
+
 check: $(TESTABLE) ## lint, check types, run the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow and not torture"
 
 bench: $(INSTALLED) ## measure the encoders against each other: ten minutes; BINDCACHE_BENCH_DATA=DIR for real tables
 	for work in esm2-35m esm2-150m igt5 ch65-demo; do $(BIN)/python -m benchmarks.encoders --work $$work || exit; done
@@ -66,7 +72,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' || { \
 	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e .
+	$(BIN)/python -m pip install -c constraints.txt -e ".[sweep,report]"
 	@touch $@
 
 $(TESTABLE): $(INSTALLED)

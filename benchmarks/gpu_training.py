@@ -10,7 +10,7 @@ from train.acceleration import resolve_device
 from train.build import Task, build_trainer
 from train.checkpoint import Checkpointer
 from train.config import TrainConfig
-from train.dataset import build_dataset
+from train.material import Material
 from train.result import TrainResult
 from train.rundir import RunDir
 from train.splits import make_split
@@ -68,13 +68,9 @@ def _epoch(**settings: Any) -> Callable[[Place], str]:  # noqa: ANN401
             **settings,
         )
         table = data.read()
-        task = Task(
-            config=config,
-            table=table,
-            dataset=build_dataset(table, data.folders()),
-            split=make_split(config, table),
-            device=resolve_device(config.device),
-        )
+        split = make_split(config, table)
+        material = Material(table, data.folders(), split, resolve_device(config.device))
+        task = Task(config=config, material=material)
         trainer, details = build_trainer(task)
         run = RunDir(config.run)
         run.checkpoints.mkdir(parents=True)
@@ -82,7 +78,7 @@ def _epoch(**settings: Any) -> Callable[[Place], str]:  # noqa: ANN401
         with Checkpointer(run, keep=1, facts={}) as checkpointer:
             trainer.fit(checkpointer, on_epoch=nothing, progress=nothing, stop=lambda: False)
         seconds = [line["seconds"] for line in trainer.position.history]
-        pairs = len(task.split.rows("train"))
+        pairs = len(split.rows("train"))
         return (
             f"{pairs:,} training pairs and their validation in {min(seconds):.2f} s ({pairs / min(seconds):,.0f} "
             f"pairs/s); longest stall for a checkpoint {checkpointer.longest_stall_seconds * 1e3:.1f} ms; "

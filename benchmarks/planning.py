@@ -6,6 +6,7 @@ of the temporary folder (TMPDIR) while they are read.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -56,7 +57,9 @@ def _measure(rows: int, suffix: str) -> dict[str, Any]:
 
 def _child(module: str, *words: str) -> str:
     command = [sys.executable, "-m", module, *words]
-    return subprocess.run(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    huge_pages = {"MIMALLOC_ALLOW_LARGE_OS_PAGES": "1", "MIMALLOC_ALLOW_THP": "2"}  # as bindcache's command line sets
+    environment = huge_pages | os.environ
+    return subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def _write(record: dict[str, Any], machine: Machine, suffix: str, folder: Path) -> str:

@@ -170,10 +170,10 @@ def _record(size: Size, machine: Machine, rows: list[Row]) -> dict[str, Any]:
 
 
 def _write(record: dict[str, Any], machine: Machine, rows: list[Row], folder: Path) -> str:
-    """Write `train-<date>-<machine>.json` and `.md`; give the Markdown."""
+    """Write `train-batch-<size>-<date>-<machine>.json` and `.md`; give the Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", f"{machine.cpu} {machine.cores} cores".lower()).strip("-")
-    stem = folder / f"train-{record['date']}-{slug}"
+    stem = folder / f"train-batch-{record['size']['batch_size']}-{record['date']}-{slug}"
     text = markdown(record, machine, rows)
     stem.with_name(f"{stem.name}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     stem.with_name(f"{stem.name}.md").write_text(text, "utf-8")

@@ -14,11 +14,12 @@ from train.acceleration import resolve_device
 from train.build import Task, build_trainer
 from train.checkpoint import Checkpointer
 from train.config import TrainConfig
-from train.dataset import build_dataset
+from train.material import Material
 from train.metrics import r2, spearman
 from train.result import peak_memory_bytes
 from train.rundir import RunDir
 from train.splits import make_split
+from train.stage import facts_of
 
 
 def train_one(request: dict[str, Any]) -> dict[str, Any]:
@@ -42,9 +43,8 @@ def train_one(request: dict[str, Any]) -> dict[str, Any]:
     table = data.read()
     split = make_split(config, table)
     if how == "ours":
-        dataset = build_dataset(table, data.folders())
-        ours = Task(config=config, table=table, dataset=dataset, split=split, device=resolve_device(config.device))
-        found = _fit(ours, begun)
+        material = Material(table, data.folders(), split, resolve_device(config.device))
+        found = _fit(Task(config=config, material=material), begun)
     else:
         usual = Usual(data, {part: split.rows(part) for part in ("train", "valid")}, config, how)
         found = {"setup_seconds": time.perf_counter() - begun, **usual.fit()}
@@ -64,9 +64,8 @@ def _fit(task: Task, begun: float) -> dict[str, Any]:
     trainer, details = build_trainer(task)
     run = RunDir(task.config.run)
     run.checkpoints.mkdir(parents=True)
-    facts = {"antibody_dim": task.dataset.antibodies.dim, "antigen_dim": task.dataset.antigens.dim}
     setup, whole = time.perf_counter() - begun, time.perf_counter()
-    with Checkpointer(run, keep=task.config.keep, facts={**facts, "widths": list(task.config.widths)}) as checkpointer:
+    with Checkpointer(run, keep=task.config.keep, facts=facts_of(task)) as checkpointer:
         trainer.fit(
             checkpointer,
             on_epoch=lambda line: None,

@@ -5,13 +5,15 @@ Array suffixes: N rows.
 
 import math
 import re
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from embed.errors import EmbedError, PairsError
 from embed.sequences import is_missing
+
+Side = Literal[-1, 1]
 
 Unit = Literal["pkd", "M", "mM", "uM", "nM", "pM", "log10_M", "dG_kcal_per_mol"]
 
@@ -30,6 +32,7 @@ _LARGEST_EXPONENT = 308.0
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BOUND = re.compile(r"([<>]=?|>>|<<|[≥≤~≈≲≳≫≪])\s*[+-]?\.?\d.*", re.DOTALL)
+_SIDE = re.compile(r"(?P<more>>=|>>|[>≥≳≫])|<=|<<|[<≤≲≪]")
 _UNMEASURED = re.compile(r"n[./]?\s?[bd]\.?|unf(olded)?\.?|no[nt]?[ -]?(bind|bound|det)\w*", re.IGNORECASE)
 
 
@@ -39,6 +42,14 @@ class AffinityError(EmbedError, ValueError):
 
 class CensoredError(AffinityError):
     """A cell holds a bound (`>1e-6`) or a word (`n.b.`) instead of a value."""
+
+
+class Bound(NamedTuple):
+    """What a cell such as `>1e-6` says."""
+
+    pkd: float
+    side: Side
+    """1: the pKd is at least this; -1: it is at most this."""
 
 
 def to_pkd(value: float, unit: Unit) -> float:
@@ -80,6 +91,21 @@ def read_affinity(cell: str | float, unit: Unit) -> float:
     if unit == "pkd" and 0 < value < _LARGEST_MOLAR:
         raise AffinityError('too small for a pKd, probably molar; set pairs.unit = "M", or the unit it is in.')
     return to_pkd(value, unit)
+
+
+def read_bound(cell: str, unit: Unit) -> Bound:
+    """Read a cell that is censored as the bound of a pKd.
+
+    Raises:
+        CensoredError: The cell names no bound: `n.b.`, or `~1e-6`.
+        AffinityError: What follows the sign is no number that the unit can have.
+    """
+    text = cell.strip()
+    sign = _SIDE.match(text)
+    if sign is None:
+        raise CensoredError("censored, and no bound is given")
+    more = (sign["more"] is not None) == (unit == "pkd")  # a large Kd, or a binding energy near 0, is a small pKd
+    return Bound(read_affinity(text[sign.end() :].strip(), unit), 1 if more else -1)
 
 
 def _number(cell: str) -> float:

@@ -43,7 +43,7 @@ def read_cells(path: Path, delimiter: str, header: list[str], wanted: list[str])
     """Read the wanted columns as dictionary-encoded text; empty lines do not count as rows.
 
     Raises:
-        PairsError: A row has more or fewer cells than the header, or an unclosed quote swallowed rows.
+        PairsError: A row has more or fewer cells than the header, or is huge, or an unclosed quote swallowed rows.
     """
     ragged: list[Any] = []
 
@@ -52,19 +52,26 @@ def read_cells(path: Path, delimiter: str, header: list[str], wanted: list[str])
         return "skip"
 
     quoted = _holds_quotes(path)
-    table = pyarrow.csv.read_csv(
-        path,
-        # On more threads pyarrow does not know the number of a ragged row.
-        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=delimiter, newlines_in_values=quoted, invalid_row_handler=note
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()) | dict.fromkeys(wanted, _TEXT),
-            strings_can_be_null=False,
-            include_columns=None if quoted else wanted,
-        ),
-    )
+    try:
+        table = pyarrow.csv.read_csv(
+            path,
+            # On more threads pyarrow does not know the number of a ragged row.
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=_BLOCK),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=delimiter, newlines_in_values=quoted, invalid_row_handler=note
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(header, pa.string()) | dict.fromkeys(wanted, _TEXT),
+                strings_can_be_null=False,
+                include_columns=None if quoted else wanted,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if "block boundaries" not in str(error):
+            raise
+        raise PairsError(
+            f"{path.name} has a row of over {_BLOCK:,} bytes; close the quote that opens it, or shorten its cells."
+        ) from None
     if ragged:
         first = ragged[0]
         raise PairsError(

@@ -1,6 +1,6 @@
 """Which encoder reads which sequences, and where in the store its vectors belong; never imports torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -8,10 +8,13 @@ from typing import Literal
 from embed.config import EmbedConfig, Model, Precision
 from embed.encoders.checkpoint import Checkpoint, open_checkpoint, weights_digest
 from embed.errors import EncoderError
+from embed.imported import IMPORTED, is_imported, open_imported
 from embed.store.schema import fingerprint_digest
 
 _FAMILY = {"t5": "igt5", "esm": "esm2"}
 _EXPECTED = {"antibody": "t5", "antigen": "esm"}
+_WIDTH = {"t5": "d_model", "esm": "hidden_size"}
+"""What config.json calls the width of a vector."""
 _COSMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 """Keys of config.json that change no vector."""
 
@@ -22,7 +25,7 @@ class Source:
 
     role: Literal["antibody", "antigen"]
     family: str
-    """`igt5` or `esm2`."""
+    """`igt5`, `esm2` or `imported`."""
     checkpoint: Checkpoint
     precision: Precision
     facts: dict[str, object]
@@ -30,21 +33,25 @@ class Source:
     fingerprint: str
     """sha256 hex."""
     store: Path
+    imported: Path | None = None
+    """Folder of vectors that came from a file; None where the encoder makes them."""
 
     @property
     def name(self) -> str:
         """The fingerprint's folder in the store."""
+        if self.imported is not None:
+            return self.imported.name
         return f"{self.family}-{self.precision}-{self.fingerprint[:16]}"
 
     @property
     def folder(self) -> Path:
         """Where the vectors lie."""
-        return self.store / self.name
+        return self.imported or self.store / self.name
 
     @property
     def dim(self) -> int:
         """Width of a vector."""
-        return int(str(self.checkpoint.config["d_model" if self.family == "igt5" else "hidden_size"]))
+        return int(str(self.checkpoint.config[_WIDTH[str(self.checkpoint.config["model_type"])]]))
 
     @property
     def resolved(self) -> dict[str, str]:
@@ -81,6 +88,8 @@ def find_sources(config: EmbedConfig) -> Sources:
 
 
 def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Model, revision: str) -> Source:
+    if is_imported(model):
+        return _imported(config, role, model)
     checkpoint = open_checkpoint(model, revision)
     kind = str(checkpoint.config.get("model_type"))
     if kind != _EXPECTED[role]:
@@ -88,8 +97,11 @@ def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Mo
             f"embed.{role} = {model!r} is a model of type {kind!r}; the {role} encoder is of type "
             f"{_EXPECTED[role]!r} ({_FAMILY[_EXPECTED[role]]})."
         )
-    digest = weights_digest(checkpoint, config.store / "weights.json")
-    facts = _facts(config, role, checkpoint, digest)
+    width = checkpoint.config.get(_WIDTH[kind])
+    if not isinstance(width, int) or width < 1:
+        raise EncoderError(f"{model}: its config.json has {_WIDTH[kind]} = {width!r}; fetch the model again.")
+    checkpoint = replace(checkpoint, digest=weights_digest(checkpoint, config.store / "weights.json"))
+    facts = _facts(config, role, checkpoint)
     return Source(
         role=role,
         family=_FAMILY[kind],
@@ -101,14 +113,26 @@ def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Mo
     )
 
 
-def _facts(
-    config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint: Checkpoint, digest: str
-) -> dict[str, object]:
+def _imported(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Model) -> Source:
+    checkpoint, facts, fingerprint = open_imported(model, role)
+    return Source(
+        role=role,
+        family=IMPORTED,
+        checkpoint=checkpoint,
+        precision=config.precision_of(role),
+        facts=dict(facts),
+        fingerprint=fingerprint,
+        store=config.store,
+        imported=checkpoint.folder,
+    )
+
+
+def _facts(config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint: Checkpoint) -> dict[str, object]:
     precision, family = config.precision_of(role), _FAMILY[str(checkpoint.config["model_type"])]
     facts: dict[str, object] = {
         "encoder": family,
         "architecture": {k: v for k, v in checkpoint.config.items() if k not in _COSMETIC},
-        "weights": digest,
+        "weights": checkpoint.digest,
         "precision": _precision_facts(precision, config.threshold, family),
         "attention": "softmax, exact",
         "residues": "B, O, U, Z -> X",

@@ -141,6 +141,8 @@ class Loop:
 
     def _encode(self, index_B: Ints, width: int | None, batch: Batch) -> Iterator[tuple[Ints, torch.Tensor, Copied]]:
         vector_BD = self._forward(batch)
+        if vector_BD is None and len(index_B) == 1:
+            vector_BD = self._forward(batch)  # it may have lacked just what has been freed since
         if vector_BD is not None:
             self.tally.tokens += int(self._pieces.token_P[index_B].sum())
             self.tally.padded += batch.size

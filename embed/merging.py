@@ -14,11 +14,8 @@ import pyarrow as pa
 from embed.errors import PairsError
 from embed.rejected import LISTED
 from embed.rows import Codes, SequenceColumn
-from embed.table import Column, Floats
+from embed.table import Column
 from embed.texts import Antibodies, Texts
-
-_WIDE = 1.0 + 1e-9
-"""Log units between replicates above which they contradict each other; the rest is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,27 +66,6 @@ def count_duplicates(*keys_A: npt.NDArray[np.generic]) -> int:
     order = np.lexsort(keys_A)
     same = np.logical_and.reduce([key_A[order][1:] == key_A[order][:-1] for key_A in keys_A])
     return int(np.count_nonzero(same))
-
-
-def median_of_pairs(pair_A: Codes, pkd_A: Floats) -> tuple[Floats, Floats]:
-    """Take the median and the spread (largest minus smallest) of each pair's rows; float64 [N] both."""
-    order = np.lexsort((pkd_A, pair_A))
-    sorted_A = pkd_A[order]
-    count_N = np.bincount(pair_A)
-    start_N = np.cumsum(count_N) - count_N
-    lower_N, upper_N = sorted_A[start_N + (count_N - 1) // 2], sorted_A[start_N + count_N // 2]
-    spread_N = sorted_A[start_N + count_N - 1] - sorted_A[start_N]
-    return np.where(lower_N == upper_N, lower_N, (lower_N + upper_N) / 2), spread_N
-
-
-def list_wide(spread_N: Floats, ids: Sequence[str]) -> str:
-    """List the pairs whose rows are more than one log unit apart, with the spread of the first ten."""
-    wide = np.flatnonzero(spread_N > _WIDE).tolist()
-    if not wide:
-        return ""
-    listed = ", ".join(f"{ids[pair]!r} {spread_N[pair]:.2f}" for pair in wide[:LISTED])
-    more = ", ..." if len(wide) > LISTED else ""
-    return f"Pairs whose replicates are more than 1 log unit apart: {len(wide):,} ({listed}{more})"
 
 
 def split_of_pairs(column: Column[Texts], name: str, pairs: DistinctPairs, row_A: Codes, ids: Sequence[str]) -> Texts:

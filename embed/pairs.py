@@ -12,13 +12,24 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from embed.affinity import Unit, check_range
+from embed.changes import count_changes
+from embed.doubts import warn_of_ids, warn_of_sequences
 from embed.errors import PairsError
-from embed.merging import DistinctPairs, count_duplicates, find_pairs, list_wide, median_of_pairs, split_of_pairs
+from embed.measured import Affinities, list_wide, merge_affinities
+from embed.merging import DistinctPairs, find_pairs, split_of_pairs
 from embed.rejected import RejectedRow, Rejections, write_rejected
-from embed.rows import Codes, SequenceColumn, read_affinities, read_sequences, reject_blank, reject_shared_ids
+from embed.rows import (
+    Censored,
+    Codes,
+    SequenceColumn,
+    Sides,
+    read_affinities,
+    read_sequences,
+    reject_blank,
+    reject_shared_ids,
+)
 from embed.table import Column, Floats, Table, read_columns
 from embed.texts import Antibodies, Texts
 
@@ -52,8 +63,8 @@ class PairsConfig:
     """Column that says which part of a split a row belongs to; empty: there is none."""
     on_bad_row: Literal["error", "reject"] = "error"
     """A row that cannot be used stops the run (`error`), or is listed in rejected.csv (`reject`)."""
-    censored: Literal["error", "drop"] = "error"
-    """Affinities such as `>1e-6` or `n.b.` are bad rows (`error`), or are listed and left out (`drop`)."""
+    censored: Censored = "error"
+    """Affinities such as `>1e-6` or `n.b.`: bad rows (`error`), left out (`drop`), or bounds to train on (`use`)."""
     replicates: Literal["median", "strict"] = "median"
     """Rows of one pair give their median pKd; over 1 log unit apart: warning (`median`) or error (`strict`)."""
 
@@ -86,6 +97,12 @@ class PairTable:
     antigens: Texts
     affinity_N: npt.NDArray[np.float64] | None
     """pKd, the median of the pair's rows; None where no column is declared."""
+    side_N: npt.NDArray[np.int8]
+    """0 where the pKd is measured; where it is a bound, 1: at least this, -1: at most this."""
+    measurements_N: npt.NDArray[np.int32]
+    """Measured rows of the pair, duplicates once; 0 where there is none."""
+    deviation_N: npt.NDArray[np.float64]
+    """Sum of the squared deviations of these from their mean."""
     split: Texts | None
     replicates_N: npt.NDArray[np.int32]
     """Accepted rows that make up the pair, duplicates included."""
@@ -122,14 +139,15 @@ def read_pairs(config: PairsConfig, *, single_chain: bool = True, longest_antige
     row_ids = _row_ids(table)
     rejections = Rejections(row_ids)
     sequences = _read_sequences(table, config, rejections, single_chain, longest_antigen)
-    pkd_R = _read_affinities(table, config, rejections)
+    affinities_R = _read_affinities(table, config, rejections)
     _reject_unclear_rows(table, config, rejections, sequences)
     rejections.refuse(config.path.name, reject=config.on_bad_row == "reject")
 
     row_A = np.flatnonzero(rejections.accepted_R)
     pairs = find_pairs(sequences, row_A)
     ids = row_ids.take(row_A[pairs.first_N])
-    affinity_N, warnings = (None, ()) if pkd_R is None else _merge(pkd_R[row_A], pairs, ids, config)
+    doubts = warn_of_sequences(sequences, row_A) + (warn_of_ids(table.text["id"], row_A) if config.id else ())
+    merged, warnings = _merge(affinities_R, row_A, table, pairs, ids, config)
     pair_of_row = np.full(table.rows, -1, np.int64)
     pair_of_row[row_A] = pairs.pair_A
     return PairTable(
@@ -137,14 +155,17 @@ def read_pairs(config: PairsConfig, *, single_chain: bool = True, longest_antige
         pair_N2=pairs.pair_N2,
         antibodies=pairs.antibodies,
         antigens=pairs.antigens,
-        affinity_N=affinity_N,
+        affinity_N=None if affinities_R is None else merged.pkd_N,
+        side_N=merged.side_N,
+        measurements_N=merged.measurements_N,
+        deviation_N=merged.deviation_N,
         split=split_of_pairs(table.text["split"], config.split, pairs, row_A, row_ids) if config.split else None,
         replicates_N=np.bincount(pairs.pair_A).astype(np.int32),
         pair_of_row=pair_of_row,
         row_ids=row_ids,
         rejected=rejections.listed(),
-        normalised=_count_changes(table, sequences, pkd_R, pairs, row_A),
-        warnings=_warn_of_unknown_residues(sequences, row_A) + warnings,
+        normalised=count_changes(table, sequences, affinities_R, pairs, row_A) | merged.left_out,
+        warnings=doubts + warnings,
         digest=table.digest,
     )
 
@@ -183,11 +204,10 @@ def _read_sequences(
     }
 
 
-def _read_affinities(table: Table, config: PairsConfig, rejections: Rejections) -> Floats | None:
+def _read_affinities(table: Table, config: PairsConfig, rejections: Rejections) -> tuple[Floats, Sides] | None:
     column = table.numbers.get("affinity") or table.text.get("affinity")
-    if column is None:
-        return None
-    return read_affinities(column, config.affinity, config.unit, rejections, drop_censored=config.censored == "drop")
+    how = (config.affinity, config.unit, rejections)
+    return None if column is None else read_affinities(column, *how, censored=config.censored)
 
 
 def _reject_unclear_rows(
@@ -201,41 +221,22 @@ def _reject_unclear_rows(
         reject_shared_ids(ids, config.id, sequences.values(), rejections)
 
 
-def _merge(pkd_A: Floats, pairs: DistinctPairs, ids: Texts, config: PairsConfig) -> tuple[Floats, tuple[str, ...]]:
+def _merge(
+    affinities_R: tuple[Floats, Sides] | None,
+    row_A: Codes,
+    table: Table,
+    pairs: DistinctPairs,
+    ids: Texts,
+    config: PairsConfig,
+) -> tuple[Affinities, tuple[str, ...]]:
+    if affinities_R is None:
+        return Affinities.none(len(ids)), ()
+    pkd_A, side_A = affinities_R[0][row_A], affinities_R[1][row_A]
+    id_A = table.text["id"].code_R[row_A].astype(np.int64) if "id" in table.text else np.zeros_like(row_A)
     warnings = check_range(pkd_A, config.unit, config.affinity)
-    pkd_N, spread_N = median_of_pairs(pairs.pair_A, pkd_A)
-    if wide := list_wide(spread_N, ids):
+    merged = merge_affinities(pairs, pkd_A, side_A, id_A, ids)
+    if wide := list_wide(merged.spread_N, ids):
         if config.replicates == "strict":
             raise PairsError(f'{wide}; remove wrong rows, or set pairs.replicates = "median".')
         warnings += (f"{wide}; their median is used.",)
-    return pkd_N, warnings
-
-
-def _count_changes(
-    table: Table,
-    sequences: Mapping[str, SequenceColumn],
-    pkd_R: Floats | None,
-    pairs: DistinctPairs,
-    row_A: Codes,
-) -> dict[str, int]:
-    changed: dict[str, npt.NDArray[np.bool_]] = {}
-    for column in sequences.values():
-        for change, changed_R in column.changed_R.items():
-            changed[change] = changed_R | changed.get(change, False)
-    counts = {change: int(np.count_nonzero(changed_R[row_A])) for change, changed_R in changed.items()}
-    keys: list[npt.NDArray[np.generic]] = [pairs.pair_A]
-    if "id" in table.text:
-        keys.append(table.text["id"].code_R[row_A])
-    if pkd_R is not None:
-        keys.append(pkd_R[row_A])
-    counts["duplicate rows merged"] = count_duplicates(*keys)
-    return {change: count for change, count in counts.items() if count}
-
-
-def _warn_of_unknown_residues(sequences: Mapping[str, SequenceColumn], row_A: Codes) -> tuple[str, ...]:
-    used = [column.used(row_A) for column in sequences.values()]
-    with_unknown = [texts.take(np.flatnonzero(texts.matches("X"))).array for texts in used]
-    unknown = pc.count_distinct(pa.chunked_array(with_unknown)).as_py()
-    if not unknown:
-        return ()
-    return (f"Distinct sequences that hold X, the unknown residue: {unknown:,}; X is kept.",)
+    return merged, warnings

@@ -19,7 +19,7 @@ LISTED = 10
 """Rows or pairs that a message names before it only counts."""
 
 _LONGEST_SHOWN = 40
-_FORMULA = re.compile(r"\s*[=+\-@]")
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # the full-width ones count as well
 _NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 
 

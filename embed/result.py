@@ -1,8 +1,10 @@
 """What one run of the embed stage did, as people and programs read it."""
 
+import re
 import resource
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +30,10 @@ class EmbedResult:
     normalised: dict[str, int]
     warnings: list[str]
     part: str
+    table_digest: str = field(default="", repr=False)
+    """SHA-256 of the table."""
+    lengths: dict[str, list[tuple[int, int]]] = field(default_factory=dict, repr=False)
+    """Of `antibodies` and `antigens`: residues, and how many distinct sequences have so many."""
     compile: dict[str, str] = field(default_factory=dict)
     """Whether the encoder of a phase was compiled, and why."""
     embedded: int = 0
@@ -43,7 +49,7 @@ class EmbedResult:
 
     def as_json(self) -> dict[str, object]:
         """List the result as `embed --json` prints it."""
-        hidden = ("padded_tokens", "encoding_seconds", "busy_seconds")
+        hidden = ("table_digest", "lengths", "padded_tokens", "encoding_seconds", "busy_seconds")
         names = [name for name in self.__dataclass_fields__ if name not in hidden]
         return {name: getattr(self, name) for name in names} | {
             "padding_fraction": 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0,
@@ -54,5 +60,11 @@ class EmbedResult:
 
 def peak_memory_bytes() -> int:
     """Tell the most memory this process has had resident."""
+    try:  # ru_maxrss counts the parent's memory too, as it was when this process was started
+        high_water = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        high_water = None
+    if high_water:
+        return int(high_water[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

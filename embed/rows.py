@@ -4,21 +4,31 @@ Each distinct cell is looked at once, and the usual ones all together: Python lo
 Array suffixes: R data rows of the file, A accepted rows, C distinct cells, M of them that change, K kinds of numbers.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from embed.affinity import NO_VALUE, AffinityError, CensoredError, Unit, read_affinity
+from embed.affinity import NO_VALUE, AffinityError, CensoredError, Unit, read_affinity, read_bound
 from embed.rejected import Rejections
-from embed.sequences import NORMAL, BadSequence, is_missing, normalise
+from embed.sequences import LONGEST, NORMAL, SHORTEST, BadSequence, is_missing, normalise
 from embed.table import Column, Floats
 from embed.texts import Texts
 
+Censored = Literal["error", "drop", "use"]
 Codes = npt.NDArray[np.int64]
+Sides = npt.NDArray[np.int8]
+"""Of pKd values: 0 measured, 1 at least this, -1 at most this."""
 
-_DROP_CENSORED = 'set pairs.censored = "drop" to leave such rows out.'
+_SPREADSHEET_ERROR = re.compile(r"\s*#(REF!|NAME\?|VALUE!|DIV/0!|NUM!|NULL!|N/A|SPILL!|CALC!)")
+_WAY_OUT: dict[Censored, str] = {
+    "error": 'set pairs.censored = "drop" to leave such rows out, or "use" to learn from bounds.',
+    "drop": "left out, as pairs.censored says.",
+    "use": "left out.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,16 +36,12 @@ class SequenceColumn:
     """A column of sequences, normalised."""
 
     distinct: Texts
+    length_C: npt.NDArray[np.int32]
+    """Residues of each of them."""
     index_R: Codes
     """Index into `distinct`; -1 where a row has none."""
     changed_R: dict[str, npt.NDArray[np.bool_]]
     """Harmless change -> the rows it was made to."""
-
-    def used(self, row_A: Codes) -> Texts:
-        """Name the distinct sequences that some rows hold."""
-        held = np.zeros(len(self.distinct) + 1, np.bool_)  # the last stands for index -1
-        held[self.index_R[row_A]] = True
-        return self.distinct.take(np.flatnonzero(held[:-1]))
 
 
 def read_sequences(
@@ -71,20 +77,25 @@ def read_sequences(
 
     other_M = np.flatnonzero(~column.cells.matches(NORMAL))
     distinct, index_C = column.cells.replace(other_M, map(normal_of, other_M.tolist(), column.cells.take(other_M)))
-    if longest is not None:
-        length_C = np.append(distinct.lengths(), 0)[index_C]
-        long_C = np.flatnonzero(length_C > longest)
-        reasons |= {int(code): _too_long(length_C[code], longest) for code in long_C}
-        index_C[long_C] = -1
+    length_C = distinct.lengths()
+    unfit_C = (length_C < SHORTEST) | (length_C > min(LONGEST, longest or LONGEST))
+    for code in np.flatnonzero(np.append(unfit_C, False)[index_C]).tolist():  # the last stands for none, index -1
+        reasons[code] = _unfit(int(length_C[index_C[code]]), longest)
+        index_C[code] = -1
     rejections.add(name, column, reasons)
     return SequenceColumn(
         distinct=distinct,
+        length_C=length_C,
         index_R=np.append(index_C, -1)[column.code_R],
         changed_R={change: changed_C[column.code_R] for change, changed_C in changed.items()},
     )
 
 
-def _too_long(length: int, longest: int) -> str:
+def _unfit(length: int, longest: int | None) -> str:
+    if length < SHORTEST:
+        return f"{length} residues, and a sequence has at least {SHORTEST}; give the whole of it."
+    if longest is None or length > LONGEST:
+        return f"{length:,} residues, and at most {LONGEST:,} may be; give the domain that binds."
     return (
         f'{length:,} residues, and embed.long = "error" allows {longest:,}; set embed.long to "window" or '
         '"truncate", or shorten the sequence.'
@@ -92,31 +103,38 @@ def _too_long(length: int, longest: int) -> str:
 
 
 def read_affinities(
-    column: Column[Texts] | Column[Floats], name: str, unit: Unit, rejections: Rejections, *, drop_censored: bool
-) -> Floats:
-    """Read a column of affinities as pKd, float64 [R]; NaN where the row is rejected."""
-    pkd_C = np.full(len(column.cells) + 1, np.nan)
-    bad, censored = {-1: NO_VALUE}, {}
-    way_out = "left out, as pairs.censored says." if drop_censored else _DROP_CENSORED
+    column: Column[Texts] | Column[Floats], name: str, unit: Unit, rejections: Rejections, *, censored: Censored
+) -> tuple[Floats, Sides]:
+    """Read a column of affinities as pKd, float64 [R], NaN where the row is rejected, and the sides of bounds."""
+    pkd_C, side_C = np.full(len(column.cells) + 1, np.nan), np.zeros(len(column.cells) + 1, np.int8)
+    bad, unclear = {-1: NO_VALUE}, {}
     for code, cell in enumerate(column.cells):
         try:
-            pkd_C[code] = read_affinity(cell, unit)
+            try:
+                pkd_C[code] = read_affinity(cell, unit)
+            except CensoredError:
+                if censored != "use":
+                    raise
+                pkd_C[code], side_C[code] = read_bound(str(cell), unit)
         except CensoredError as error:
-            censored[code] = f"{error}; {way_out}"
+            unclear[code] = f"{error}; {_WAY_OUT[censored]}"
         except AffinityError as error:
             bad[code] = str(error)
     rejections.add(name, column, bad)
-    rejections.add(name, column, censored, stops=not drop_censored)
-    return pkd_C[column.code_R]
+    rejections.add(name, column, unclear, stops=censored == "error")
+    return pkd_C[column.code_R], side_C[column.code_R]
 
 
 def reject_blank(column: Column[Texts], name: str, reason: str, rejections: Rejections) -> None:
-    """Reject the rows whose cell is blank."""
-    other_M = np.flatnonzero(~column.cells.matches("[0-9A-Za-z]"))
-    blank = {
-        int(code): reason for code, cell in zip(other_M, column.cells.take(other_M), strict=True) if not cell.strip()
-    }
-    rejections.add(name, column, {-1: reason} | blank)
+    """Reject the rows whose cell is blank, or holds the error of a spreadsheet's formula."""
+    other_M = np.flatnonzero(~column.cells.matches("^[0-9A-Za-z]"))
+    reasons = {-1: reason}
+    for code, cell in zip(other_M.tolist(), column.cells.take(other_M), strict=True):
+        if not cell.strip():
+            reasons[code] = reason
+        elif _SPREADSHEET_ERROR.match(cell):
+            reasons[code] = "an error of the spreadsheet that wrote the table; put the value back."
+    rejections.add(name, column, reasons)
 
 
 def reject_shared_ids(

@@ -29,12 +29,16 @@ are letters of DNA too."""
 MOST_UNKNOWN = 0.1
 """Largest share of X in a sequence that still says something."""
 
+SHORTEST, LONGEST = 5, 10_000
+"""Residues of a sequence: fewer are a typing mistake or a name, more would hold up an encoder for all others."""
+
 _MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "None", "null", "-"})
 _WIDTHLESS = re.compile("[\u200b\u200c\u200d\u2060\ufeff]+")
 _NO_LETTER = re.compile("[^A-IK-Za-ik-z]")
 _RARE = str.maketrans("BZUO", "XXXX")
 _LONGEST_ACGTN_PEPTIDE = 60
 _GAPS = "-."
+_SEPARATORS = ":|/,;_+"
 
 
 class BadSequence(EmbedError, ValueError):  # noqa: N818 (the reason of a rejected row, not a failure)
@@ -98,6 +102,11 @@ def _refuse_other_than_letters(text: str) -> None:
         raise BadSequence(f"{character!r} at position {place} is an alignment gap; remove the gaps.")
     if character == "*":
         raise BadSequence(f"'*' at position {place} is a stop inside the sequence; cut there or correct it.")
+    if character in _SEPARATORS:
+        raise BadSequence(
+            f"{character!r} at position {place} separates chains, and a cell holds one; keep the one that binds, "
+            "or give each a row."
+        )
     name = "" if character.isascii() else f" ({unicodedata.name(character, 'unnamed character')})"
     raise BadSequence(f"{character!a}{name} at position {place} is no residue; keep the residues alone.")
 

@@ -2,7 +2,8 @@
 
 1. read the table; its distinct antibodies and antigens are the work
 2. fingerprint the encoders, and take away what the store holds under these fingerprints
-3. load each encoder that has something left to read, run it over batches of like length, and publish shards
+3. load each encoder that has something left to read, and prove that it still gives the store's vectors
+4. run it over batches of like length, and publish shards
 With nothing left to read, torch is never imported.
 """
 
@@ -19,6 +20,7 @@ from embed.fingerprint import Sources, find_sources
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces, measure
 from embed.result import EmbedResult, peak_memory_bytes
+from embed.store.durable import make_folder
 from embed.store.writer import ShardWriter, create_folder
 from embed.work import Work, left_to_read
 
@@ -53,7 +55,7 @@ def run_embed(
         pairs: The table.
         part: `(i, N)`: only the i-th of N shares of the distinct sequences.
         started: When the process started, in seconds since the epoch; now if not given.
-        progress: Told the tokens encoded.
+        progress: Told the tokens encoded, and the longer steps before: loading, building kernels, compiling.
         stop: Polled at each batch; when true, what is encoded is published and the result says `stopped`.
 
     Raises:
@@ -65,8 +67,11 @@ def run_embed(
     table = read_table(config, pairs)
     sources = find_sources(config)
     if table.rejected:
-        config.store.mkdir(parents=True, exist_ok=True)
+        make_folder(config.store)
         write_rejected(config.store / REJECTED, table.rejected)
+    for source in (sources.paired, sources.single, sources.antigen):
+        if source.folder.exists():  # its fingerprint.json may have been moved away as damaged
+            create_folder(config.store, source.name, source.facts, source.resolved)
     work = left_to_read(table, sources, part)
     result = _describe(config, table, sources, part)
     result.reused = sum(held for _, held in work)
@@ -105,12 +110,17 @@ def _embed(
     config: EmbedConfig, work: Work, result: EmbedResult, progress: Progress, stop: Callable[[], bool]
 ) -> list[str]:
     before = time.time()
+    read = "antibodies" if work.source.role == "antibody" else "antigens"
+    progress(f"loading the encoder of {read}", 0, 1)
     from embed.encoders.open import open_encoder
+    from embed.golden import prove
     from embed.inference import Loop
 
-    encoder = open_encoder(work.source, config)
-    result.setup_seconds += time.time() - before
+    encoder = open_encoder(work.source, config, lambda step: progress(step, 0, 1))
+    progress(f"loading the encoder of {read}", 1, 1)
     folder = create_folder(config.store, work.source.name, work.source.facts, work.source.resolved)
+    prove(encoder, work.source, folder, config)
+    result.setup_seconds += time.time() - before
     writer = ShardWriter(
         folder,
         fingerprint=work.source.fingerprint,
@@ -125,9 +135,11 @@ def _embed(
             result.embedded += len(index_B)
 
         pieces = cut_pieces(*measure(work.sequences), encoder.token_count, config)
-        phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
+        phase = f"embedding {read}"
         loop = Loop(encoder, work.sequences, pieces, write, config)
         result.compile[phase] = loop.compiling
+        if encoder.compiled:  # which happens at the first batches
+            progress(f"compiling the encoder of {read}", 0, 1)
         tally = loop.run(lambda done, total: progress(phase, done, total), stop)
     result.tokens += tally.tokens
     result.padded_tokens += tally.padded
@@ -153,4 +165,10 @@ def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tup
         normalised=dict(table.normalised),
         warnings=list(table.warnings),
         part=f"{part[0]}/{part[1]}",
+        table_digest=table.digest,
+        lengths={"antibodies": _counted(table.antibodies.lengths()), "antigens": _counted(table.antigens.lengths())},
     )
+
+
+def _counted(length_N: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
+    return [(int(length), int(count)) for length, count in zip(*np.unique(length_N, return_counts=True), strict=True)]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet
 
+from embed.bombs import refuse_bomb
 from embed.delimited import read_cells, read_header
 from embed.errors import PairsError
 from embed.texts import Texts
@@ -65,7 +66,7 @@ def read_columns(path: Path, names: Mapping[str, str], *, numeric: str = "") -> 
     numbers: dict[str, Column[Floats]] = {}
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            stamp, digest = _stamp(path), hashlib.file_digest(file, "sha256").hexdigest()
         read = _open_parquet(path, names) if suffix == ".parquet" else _open_text(path, names, _DELIMITERS[suffix])
         for role, name in names.items():
             array = read(role)
@@ -74,12 +75,19 @@ def read_columns(path: Path, names: Mapping[str, str], *, numeric: str = "") -> 
             else:
                 text[role] = _text(array, role, name)
             del array  # or two columns are in memory while the next one is read
+        if _stamp(path) != stamp:
+            raise PairsError(f"{path.name} changed while it was read; run the same command again.")
     except FileNotFoundError:
         raise PairsError(f"pairs.path = {str(path)!r} does not exist; set it to the pairs table.") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise PairsError(f"pairs.path = {str(path)!r} cannot be read ({error}); save it anew.") from error
     rows = {*(len(column.code_R) for column in text.values()), *(len(column.code_R) for column in numbers.values())}
     return Table(rows=rows.pop(), text=text, numbers=numbers, digest=digest)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open_text(path: Path, names: Mapping[str, str], delimiter: str) -> Callable[[str], pa.ChunkedArray]:
@@ -91,18 +99,30 @@ def _open_text(path: Path, names: Mapping[str, str], delimiter: str) -> Callable
 
 
 def _open_parquet(path: Path, names: Mapping[str, str]) -> Callable[[str], pa.ChunkedArray]:
-    schema = pyarrow.parquet.read_schema(path)
+    metadata = pyarrow.parquet.read_metadata(path)
+    schema = metadata.schema.to_arrow_schema()
     _refuse_unclear_names(path, names, schema.names)
+    refuse_bomb(path, metadata, set(names.values()))
     return lambda role: _read_parquet(path, schema.field(names[role]))
 
 
 def _read_parquet(path: Path, field: pa.Field) -> pa.ChunkedArray:
     with pyarrow.parquet.ParquetFile(path, read_dictionary=[field.name] if _is_text(field.type) else []) as file:
         # One group after the other: all at once would hold a column's repeated cells as often as they occur.
-        groups = [file.read_row_group(group, columns=[field.name]) for group in range(file.num_row_groups)]
+        groups = [_read_group(file, group, field.name, path) for group in range(file.num_row_groups)]
         table = pa.concat_tables([file.schema_arrow.empty_table().select([field.name]), *groups])
     table.validate(full=True)
     return table.column(0)
+
+
+def _read_group(file: pyarrow.parquet.ParquetFile, group: int, name: str, path: Path) -> pa.Table:
+    table, rows = file.read_row_group(group, columns=[name]), file.metadata.row_group(group).num_rows
+    if len(table) != rows:  # or all below would move to other rows
+        raise PairsError(
+            f"{path.name} is damaged: column {name!r} has {len(table):,} of {rows:,} rows in row group {group + 1}; "
+            "save it anew."
+        )
+    return table
 
 
 def _refuse_unclear_names(path: Path, names: Mapping[str, str], header: list[str]) -> None:

@@ -46,6 +46,11 @@ class Boundary(click.Group):
             )
 
 
+def printable(text: str) -> str:
+    """Escape what a terminal would obey instead of show; a file's ids and names may hold it."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def process_start() -> float:
     """Tell when this process started, in seconds since the epoch; or else when this module was imported."""
     try:
@@ -57,7 +62,7 @@ def process_start() -> float:
 
 
 def _leave(ctx: click.Context, message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
     ctx.exit(code)
 
 

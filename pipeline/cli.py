@@ -4,49 +4,63 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 """
 
 import os
-import time
 from pathlib import Path
 
 import click
 
 from pipeline.boundary import Boundary, process_start
-from pipeline.options import Part, as_json, config_options, demo_options, out_file, profile_file
+from pipeline.compiled import keep_compiled_private
+from pipeline.doctor_command import doctor_command
+from pipeline.material_commands import convert_command, demo_command, import_command
+from pipeline.measure_commands import bench_command, evaluate_command, fidelity_command
+from pipeline.options import Part, config_options, example, profile_file
 from pipeline.profile import profiled
-from pipeline.progress import Progress
-from pipeline.signals import StopFlag
+from pipeline.progress import READING, Progress
+from pipeline.report.writing import Written, report_embedding, report_run
+from pipeline.run_commands import predict_command, report_command
+from pipeline.signals import StopFlag, leave_if
 from pipeline.store_commands import store
+from pipeline.submit_commands import status_command, submit
 
 # Threads that wait go to sleep after some microseconds: spinning beside other programs costs up to a hundredfold.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# Arrow's allocator asks for huge pages: hash tables of millions of sequences miss the page tables' cache otherwise.
+os.environ.setdefault("MIMALLOC_ALLOW_LARGE_OS_PAGES", "1")
+os.environ.setdefault("MIMALLOC_ALLOW_THP", "2")
+keep_compiled_private()
 
 
-@click.group(cls=Boundary, name="bindcache", context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+BEGIN = (
+    "bindcache demo demo",
+    "bindcache embed --config demo/demo.toml",
+    "bindcache train --config demo/demo.toml",
+)
+"""The commands to begin with."""
+
+
+@click.group(
+    cls=Boundary,
+    name="bindcache",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    epilog=example(*BEGIN),
+)
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Predict antibody-antigen binding affinity (pKd): encode each sequence once, then train on the store.
 
-    \b
-    bindcache demo DIR
-    bindcache embed --config DIR/demo.toml
-    bindcache train --config DIR/demo.toml
-
     Exit codes: 0 done, 2 usage or data, 75 stopped by a signal and resumable, 130 Ctrl-C, 1 anything else.
-    """  # noqa: D301 - \b is the character by which click leaves lines as they are
+    """
+    if ctx.invoked_subcommand is None:
+        begin = "\n".join(f"  {line}" for line in BEGIN)
+        click.echo(f"To begin, with a made-up table and two small encoders:\n\n{begin}\n")
+        click.echo("A table of your own: README.md. All commands: bindcache --help")
 
 
-@main.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@as_json
-def demo_command(folder: Path, *, as_json: bool) -> None:
-    """Write a table, two small encoders and a config to DIR."""
-    from pipeline.demo import write_demo
-    from pipeline.output import report, two_columns
-
-    config = write_demo(folder)
-    table = two_columns([("config", config), ("next", f"bindcache embed --config {config}")])
-    report({"config": str(config.resolve())}, table, as_json=as_json)
+main.add_command(demo_command)
 
 
-@main.command()
+@main.command(epilog=example("bindcache embed --config mine.toml", "bindcache embed --config mine.toml --part 3/8"))
 @config_options
 @click.option("--part", type=Part(), default="1/1", help="Only the i-th of N shares of the distinct sequences.")
 @profile_file
@@ -69,18 +83,27 @@ def embed_command(
     idle = "nothing was left to encode; name an empty store, as in --set embed.store=DIR"
     with StopFlag() as stop, profiled(profile, idle=idle) as recorded, Progress() as progress:
         watch = recorded(progress)
+        progress(READING, 0, 1)
         result = run_embed(config.embed, config.pairs, part=part, started=process_start(), progress=watch, stop=stop)
+        written = Written(path=None) if result.stopped else report_embedding(config, result, progress)
     _warn(result.warnings)
-    _leave_if(
+    leave_if(
         ctx,
         stop,
         stopped=result.stopped,
         way_on="run the same command again to go on; what is embedded is kept",
     )
-    report(result.as_json(), embed_table(result.as_json()), as_json=as_json)
+    _tell(written)
+    values = {**result.as_json(), **written.as_json()}
+    report(values, embed_table(values), as_json=as_json)
 
 
-@main.command()
+@main.command(
+    epilog=example(
+        "bindcache train --config mine.toml",
+        "bindcache train --config mine.toml --set 'train.widths=[2048, 512]'",
+    )
+)
 @config_options
 @click.option("--resume", is_flag=True, help="Go on with the run; start it if it is new; do nothing if it is finished.")
 @profile_file
@@ -91,129 +114,102 @@ def train_command(
     """Train a regressor on the vectors in the store."""
     idle = "nothing was left to train; name a new run, as in --set train.run=DIR"
     with StopFlag() as stop, profiled(profile, idle=idle) as recorded, Progress() as progress:
+        progress(READING, 0, 1)
         from pipeline.config import load
-        from pipeline.output import report, train_table
+        from pipeline.output import report
+        from pipeline.train_table import train_table
         from pipeline.training import is_finished, train_from_store
 
         config = load(path, overrides)
         finished = resume and is_finished(config)
         watch = recorded(progress)
-        result = train_from_store(config, path, resume=resume, started=process_start(), progress=watch, stop=stop)
-    _leave_if(ctx, stop, stopped=result.stopped, way_on="run the same command with --resume to go on")
+        result, written = train_from_store(
+            config, path, resume=resume, started=process_start(), progress=watch, stop=stop
+        )
+    leave_if(ctx, stop, stopped=result.stopped, way_on="run the same command with --resume to go on")
     if finished:
         click.echo("This run was finished before; nothing was trained.", err=True)
-    values = result.as_json()
+    _tell(written)
+    values = {**result.as_json(), **written.as_json()}
     places = [
         ("run", values["run"]),
         ("predictions", f"{values['run']}/predictions.parquet"),
+        *written.place(),
         ("store", config.embed.store),
     ]
     report(values, train_table(values, places), as_json=as_json)
 
 
-@main.command()
+@main.command(epilog=example("bindcache sweep --config mine.toml --trials 64"))
 @config_options
-@click.option("--sample", type=click.IntRange(min=3), default=2000, show_default=True, help="Pairs, at most.")
-@click.option("--train", is_flag=True, help="Also train the regressor on the vectors of each precision, three times.")
-def fidelity_command(*, path: Path, overrides: tuple[str, ...], as_json: bool, sample: int, train: bool) -> None:
-    """Measure what each precision does to your own pairs.
-
-    A sample of the pairs is encoded in every precision that this machine has, and compared with fp32: error,
-    neighbours, speed, and what the same ridge regression still reads from the vectors. The store is left alone.
-
-    \b
-    bindcache fidelity --config mine.toml --sample 5000
-    """  # noqa: D301 - \b is the character by which click leaves lines as they are
-    from pipeline.config import load, train_section
-    from pipeline.output import report
-
-    config = load(path, overrides)
-    training = train_section(config, path) if train else None
-    from pipeline.fidelity import measure_fidelity
-    from pipeline.fidelity_table import fidelity_table
-
-    with Progress() as progress:
-        result = measure_fidelity(config, sample=sample, train=training, progress=progress)
-    report(result.as_json(), fidelity_table(result), as_json=as_json)
-
-
-@main.command()
-@demo_options
-@click.option("--ablate", is_flag=True, help="Take each optimisation alone away from the product.")
-@click.option("--ladder", is_flag=True, help="Add one after the other to the naive loop, and at last the store.")
-@click.option("--sample", type=click.IntRange(min=3), default=2000, show_default=True, help="Pairs, at most.")
-def bench_command(
-    *, path: Path | None, overrides: tuple[str, ...], as_json: bool, ablate: bool, ladder: bool, sample: int
-) -> None:
-    """Measure what each of ten optimisations is worth here.
-
-    Seconds, memory, fidelity of the vectors and the regressor's validation score, each row in a process of its own;
-    some minutes for each of the two tables.
-
-    \b
-    bindcache bench --ladder --config mine.toml
-    """  # noqa: D301 - \b is the character by which click leaves lines as they are
-    if not (ablate or ladder):
-        raise click.UsageError("Say what to measure: --ablate, --ladder, or both.")
-    from pipeline.bench.command import run_bench
-    from pipeline.output import report
-
-    with Progress() as progress:
-        result, table = run_bench(path, overrides, sample=sample, ablate=ablate, climb=ladder, progress=progress)
-    report(result, table, as_json=as_json)
-
-
-@main.command()
-@click.option("--run", type=click.Path(path_type=Path), required=True, metavar="RUN", help="Folder of a finished run.")
-@click.option("--pairs", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Table of pairs.")
-@out_file
-@as_json
+@click.option("--trials", type=click.IntRange(min=1), required=True, metavar="N", help="Trials in all.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="W",
+    help="Processes that work on it; 0: one for each processor, or each GPU.",
+)
+@click.option("--parent", type=int, default=0, hidden=True, help="Process without which this one stops.")
 @click.pass_context
-def predict_command(ctx: click.Context, *, run: Path, pairs: Path, out: Path, as_json: bool) -> None:
-    """Predict a table with a finished run."""
-    with StopFlag() as stop, Progress() as progress:
-        from dataclasses import asdict
+def sweep_command(
+    ctx: click.Context,
+    *,
+    path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    trials: int,
+    workers: int,
+    parent: int,
+) -> None:
+    """Search the regressor's settings; nothing is encoded.
 
-        from pipeline.output import report, two_columns
-        from pipeline.predict import predict_table
+    Each trial is an ordinary run; bad ones end early. The same command goes on where it was stopped or killed, and
+    may run on several machines at once, on one shared folder.
+    """
+    from pipeline.config import load
+    from pipeline.output import report
+    from pipeline.sweep import sweep, worker_command
+    from pipeline.sweep_table import sweep_table
 
-        result = asdict(predict_table(run, pairs, out, clock=_elapsed, progress=progress, stop=stop))
-    _leave_if(ctx, stop, stopped=result.pop("stopped"), way_on="run the same command again to go on")
-    table = result | {"seconds": f"{result['seconds']:.1f}"}
-    report(result, two_columns(table.items()), as_json=as_json)
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = worker_command(["--config", str(path), "--trials", str(trials), *sets])
+    with StopFlag() as flag, Progress() as progress:
+
+        def stop() -> bool:
+            return flag() or (parent != 0 and os.getppid() != parent)
+
+        progress(READING, 0, 1)
+        result = sweep(
+            load(path, overrides), path, trials=trials, workers=workers, command=command, progress=progress, stop=stop
+        )
+        alone = not (result.stopped or parent)
+        written = report_run(Path(result.folder), progress) if alone else Written(path=None)
+    leave_if(ctx, flag, stopped=result.stopped, way_on="run the same command again to go on")
+    _tell(written)
+    report({**result.as_json(), **written.as_json()}, sweep_table(result, written.place()), as_json=as_json)
 
 
+main.add_command(evaluate_command)
+main.add_command(fidelity_command)
+main.add_command(bench_command)
+
+
+main.add_command(predict_command)
+main.add_command(report_command)
+main.add_command(doctor_command)
+main.add_command(import_command)
+main.add_command(submit)
+main.add_command(status_command)
 main.add_command(store)
+main.add_command(convert_command)
 
 
-@main.command()
-@click.argument("model", metavar="ID")
-@click.option("--revision", default="", metavar="R", help="Commit, tag or branch on the hub.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
-@as_json
-def convert_command(model: str, *, revision: str, out: Path, as_json: bool) -> None:
-    """Turn pickled weights into safetensors."""
-    from dataclasses import asdict
-
-    from embed.encoders.convert import convert
-    from pipeline.config import model_named
-    from pipeline.output import report, two_columns
-
-    result = asdict(convert(model_named(model), revision, out)) | {"out": str(out)}
-    facts = [(name, value) for name, value in result.items() if name != "digests"]
-    report(result, two_columns([*facts, *result["digests"].items()]), as_json=as_json)
-
-
-def _elapsed() -> float:
-    return time.time() - process_start()
+def _tell(written: Written) -> None:
+    if written.note:
+        click.echo(written.note, err=True)
 
 
 def _warn(warnings: list[str]) -> None:
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
-
-
-def _leave_if(ctx: click.Context, stop: StopFlag, *, stopped: bool, way_on: str) -> None:
-    if stopped:
-        click.echo(f"Stopped; {way_on}.", err=True)
-        ctx.exit(stop.exit_code)

@@ -7,17 +7,25 @@ place.
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 from embed.config import EmbedConfig, Model
 from embed.pairs import PairsConfig
+from pipeline.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 from pipeline.fields import MismatchError, convert, toml_text
 from train.config import TrainConfig
+from train.sweep.config import SweepConfig
 
-SECTIONS: Mapping[str, type] = {"pairs": PairsConfig, "embed": EmbedConfig, "train": TrainConfig}
+SECTIONS: Mapping[str, type] = {
+    "pairs": PairsConfig,
+    "embed": EmbedConfig,
+    "train": TrainConfig,
+    "sweep": SweepConfig,
+    "cluster": ClusterConfig,
+}
 
 _WORDS = {("embed", "single_chain"): ("same", "error")}
 """What a model's field may say instead of naming one."""
@@ -32,7 +40,11 @@ class Config:
     pairs: PairsConfig
     embed: EmbedConfig
     train: TrainConfig | None = None
-    """None where the file has no section [train], which only `train` needs."""
+    """None where the file has no section [train], which only `train` and `sweep` need."""
+    sweep: SweepConfig | None = None
+    """None where the file has no section [sweep]."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Its folder is beside the config file unless the file says where."""
 
 
 class _Given(NamedTuple):
@@ -94,6 +106,17 @@ def train_section(config: Config, path: Path) -> TrainConfig:
     return config.train
 
 
+def sweep_section(config: Config, path: Path) -> SweepConfig:
+    """Get the section [sweep] of a config.
+
+    Raises:
+        ConfigError: The file has none.
+    """
+    if config.sweep is None:
+        raise ConfigError(_missing_section("sweep", str(path)))
+    return config.sweep
+
+
 def model_named(text: str) -> Model:
     """Read a model as the command line gives it: a hub id, or a folder relative to the working directory.
 
@@ -144,10 +167,14 @@ def _build(given: Mapping[str, Mapping[str, _Given]], where: str) -> Config:
         if section not in given:
             raise ConfigError(_missing_section(section, where))
     train = _build_section("train", TrainConfig, given["train"], where) if "train" in given else None
+    sweep = _build_section("sweep", SweepConfig, given["sweep"], where) if "sweep" in given else None
+    beside = {"folder": _Given("jobs", Path(where).absolute().parent, where)}
     return Config(
         pairs=_build_section("pairs", PairsConfig, given["pairs"], where),
         embed=_build_section("embed", EmbedConfig, given["embed"], where),
         train=train,
+        sweep=sweep,
+        cluster=_build_section("cluster", ClusterConfig, beside | dict(given.get("cluster", {})), where),
     )
 
 

@@ -7,9 +7,9 @@ real affinities.
 import csv
 from pathlib import Path
 
+from embed.store.durable import replace_file
 from pipeline.demo_pairs import COLUMNS, demo_rows
 from pipeline.errors import ConfigError
-from train.durable import replace_file
 
 CONFIG_NAME = "demo.toml"
 

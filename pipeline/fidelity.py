@@ -6,6 +6,7 @@
 4. recommend the fastest precision of which the intervals show that nothing is lost
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from embed.pairs import PairTable
 from embed.stage import read_table
+from embed.store.durable import replace_file
 from pipeline.config import Config
 from pipeline.fidelity_advice import BOUND, Candidate, Choice, choose, sentence
 from pipeline.fidelity_ridge import ridge_scores, why_not
@@ -27,6 +29,9 @@ from train.splits import make_split
 
 Progress = Callable[[str, int, int], None]
 """Told a phase, and how much of how much of it is done."""
+
+FILE = "fidelity.json"
+"""File of the store that keeps the last result, for the reports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +80,24 @@ class Fidelity:
         return asdict(self)
 
 
+def keep(store: Path, result: "Fidelity", digest: str) -> None:
+    """Leave a result in a store for the reports; where there is no store, none is made.
+
+    Args:
+        store: Its folder.
+        result: What was found.
+        digest: SHA-256 of the table's file.
+    """
+    if store.is_dir():
+        record = {"table": digest, "fidelity": result.as_json()}
+        replace_file(store / FILE, json.dumps(record, indent=1).encode())
+
+
 def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, progress: Progress) -> Fidelity:
     """Measure every precision on a sample of a table.
 
     Args:
-        config: Table and encoders; the store is left alone.
+        config: Table and encoders; the vectors of the store are left alone, its `fidelity.json` is written.
         sample: Pairs, at most.
         train: How to train the regressor on each precision's vectors; None leaves that out.
         progress: Told the residues encoded and the steps trained.
@@ -103,7 +121,7 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
             if trial is not None and len(vectors) == len(ROLES):
                 trial.add(arm, vectors)
     choices = {role: _choose(fidelity) for role, fidelity in comparison.roles.items()}
-    return Fidelity(
+    result = Fidelity(
         pairs=len(table.id),
         pairs_of_table=len(whole.id),
         bound=BOUND,
@@ -113,6 +131,8 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
         recommendation=sentence(choices, len(table.id)),
         seconds=time.monotonic() - began,
     )
+    keep(config.embed.store, result, whole.digest)
+    return result
 
 
 class _Comparison:

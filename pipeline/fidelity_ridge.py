@@ -27,18 +27,20 @@ def why_not(table: PairTable, role: Role) -> str | None:
     """Say why the precision of a role cannot be judged on a sample; None where it can."""
     if table.affinity_N is None:
         return "pairs.affinity names no column"
-    if len(table.id) < LEAST_PAIRS:
-        return f"the sample has fewer than {LEAST_PAIRS} pairs"
+    if np.count_nonzero(table.side_N == 0) < LEAST_PAIRS:
+        return f"the sample has fewer than {LEAST_PAIRS} pairs with a measured value"
     if len(sequences_of(table, role)) < LEAST_SEQUENCES:
         return f"the sample has fewer than {LEAST_SEQUENCES} distinct {PLURALS[role]}"
     return None
 
 
 def ridge_scores(table: PairTable, vectors: Mapping[Role, Encoded]) -> Scored:
-    """Score a ridge that predicts each fifth of a sample from the other four."""
+    """Score a ridge that predicts each fifth of a sample, bounds left out, from the other four."""
     assert table.affinity_N is not None
-    sides = [vectors[role].vector_ND[table.pair_N2[:, column]] for column, role in enumerate(ROLES)]
-    return score(table.affinity_N, predict_folds(np.hstack(sides), table.affinity_N))
+    measured_N = table.side_N == 0
+    sides = [vectors[role].vector_ND[table.pair_N2[measured_N, column]] for column, role in enumerate(ROLES)]
+    target_N = table.affinity_N[measured_N]
+    return score(target_N, predict_folds(np.hstack(sides), target_N))
 
 
 def predict_folds(feature_NF: npt.NDArray[np.float32], target_N: Floats) -> Floats:

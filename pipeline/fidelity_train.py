@@ -19,7 +19,7 @@ from pipeline.fidelity_scores import SCORES, Score, Scored, compare_scores, scor
 from pipeline.fidelity_vectors import Arm, Encoded
 from train.config import TrainConfig
 from train.dataset import VectorFolders
-from train.result import TrainResult
+from train.result import TrainResult, scored_rows
 from train.rundir import RunDir
 from train.stage import run_train
 
@@ -83,7 +83,9 @@ class RegressorTrial:
                 self._progress(f"training on {arm.name}", number * total + done, SEEDS * total)
 
         result = run_train(
-            replace(self._train, run=run.root, seed=self._train.seed + number),
+            replace(
+                self._train, run=run.root, seed=self._train.seed + number, split_seed=self._train.split_seed + number
+            ),
             self._table,
             folders,
             resolved={},
@@ -112,9 +114,9 @@ def _write(
 
 
 def _test_scores(run: RunDir) -> Scored:
-    columns = pyarrow.parquet.read_table(run.predictions).to_pydict()
-    (test,) = np.nonzero(np.array(columns["split"]) == "test")
-    target_N, prediction_N = (np.array(columns[name], np.float64)[test] for name in ("target", "prediction"))
+    table = pyarrow.parquet.read_table(run.predictions)
+    test = scored_rows(table, "test")
+    target_N, prediction_N = (np.array(table[name], np.float64)[test] for name in ("target", "prediction"))
     return score(target_N, prediction_N)
 
 

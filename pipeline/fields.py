@@ -56,6 +56,8 @@ def describe(kind: object) -> str:
         return "a path"
     if kind is Model:
         return _MODEL_RULE
+    if kind is object:
+        return "a value"
     origin, args = get_origin(kind), get_args(kind)
     if origin is Literal:
         return _either([json.dumps(value) for value in args])
@@ -81,6 +83,8 @@ def convert(value: object, kind: object, folder: Path) -> object:
         return _to_model(value, folder)
     if kind is Path:
         return _to_path(value, folder)
+    if kind is object:
+        return value
     if kind in _SCALARS:
         return _to_scalar(value, kind)
     try:
@@ -96,6 +100,8 @@ def toml_text(value: object) -> str:
         return "[" + ", ".join(toml_text(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key} = {toml_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Path):
+        return json.dumps(str(value), ensure_ascii=False)
     if isinstance(value, str | bool):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
@@ -159,7 +165,9 @@ def _either(words: list[str]) -> str:
 def _plural(kind: object) -> str:
     if get_origin(kind) is tuple:
         return f"lists of {_plural(get_args(kind)[0])}"
-    plurals: Mapping[object, str] = {int: "whole numbers", float: "numbers", str: "texts"}
+    if get_origin(kind) is Mapping:
+        return f"tables of {_plural(get_args(kind)[1])}"
+    plurals: Mapping[object, str] = {int: "whole numbers", float: "numbers", str: "texts", object: "values"}
     return plurals[kind]
 
 

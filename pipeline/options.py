@@ -8,6 +8,12 @@ import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+
+def example(*lines: str) -> str:
+    """Lay commands out as the end of a command's `--help`."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of a table.")
 
 
@@ -28,6 +34,13 @@ def config_options(command: _Command) -> _Command:
 def demo_options(command: _Command) -> _Command:
     """Add the same where the demo serves without a config."""
     return _config_file(required=False, help="TOML config; the demo, made anew, unless given.")(
+        _overrides(as_json(command))
+    )
+
+
+def optional_config(command: _Command) -> _Command:
+    """Add the same where the machine alone is looked at without a config."""
+    return _config_file(required=False, help="TOML config; the machine alone, unless given.")(
         _overrides(as_json(command))
     )
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import click
 
-_MORE = ("r2", "rmse", "mae")
-
 
 def report(result: Mapping[str, object], table: str, *, as_json: bool) -> None:
     """Print a result as its table, or as JSON on one line."""
@@ -38,25 +36,11 @@ def embed_table(result: Mapping[str, Any]) -> str:
     rows.append(("peak memory", human_bytes(result["peak_memory_bytes"])))
     rows += [(f"normalised ({change})", f"{count:,} rows") for change, count in result["normalised"].items()]
     rows += [(f"revision of {use}", revision) for use, revision in result["revisions"].items()]
+    if result["report"]:
+        rows.append(("report", result["report"]))
     rows.append(("store", result["store"]))
     rows += [(f"  {use}", folder) for use, folder in result["fingerprints"].items()]
     return two_columns(rows)
-
-
-def train_table(result: Mapping[str, Any], places: Iterable[tuple[str, object]]) -> str:
-    """Lay out what a regressor reached on the test pairs, beside the baselines, and where everything lies."""
-    test = {"regressor": result["test"]} | {name: each["test"] for name, each in result["baselines"].items()}
-    scores = columns(
-        (f"test, {result['test']['n']:,} pairs", "Spearman", "95 %", *map(str.upper, _MORE)),
-        [
-            (name, _score(each["spearman"]), _interval(each["spearman_ci"]), *map(_score, map(each.get, _MORE)))
-            for name, each in test.items()
-        ],
-    )
-    epochs = f"{result['epochs']} (best {result['best_epoch']})"
-    seconds = f"{result['seconds']:.1f} ({result['setup_seconds']:.1f} of them setting up)"
-    facts = [("pairs", f"{result['pairs']:,}"), ("epochs", epochs), ("seconds", seconds), *places]
-    return f"{scores}\n\n{two_columns(facts)}"
 
 
 def columns(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -76,9 +60,11 @@ def human_bytes(count: float) -> str:
     return f"{count:.0f} bytes"
 
 
-def _score(value: float | None) -> str:
+def score_text(value: float | None) -> str:
+    """Put a score in words."""
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _interval(bounds: Sequence[float] | None) -> str:
+def interval_text(bounds: Sequence[float] | None) -> str:
+    """Put an interval in words."""
     return "" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"

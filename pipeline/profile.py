@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.errors import ConfigError
-from train.durable import replace_file
 
 if TYPE_CHECKING:
     from torch.profiler import profile
@@ -66,6 +65,8 @@ def _write(file: Path, recorder: "_Recorder", idle: str) -> str:
         return f"--profile {file} was not written: {idle}"
     if not recorder.trace:
         return f"--profile {file} was not written: the work was over within its first {SKIPPED} steps; give it more."
+    from embed.store.durable import replace_file
+
     content = json.dumps(recorder.trace).encode()
     replace_file(file, gzip.compress(content) if file.suffix == ".gz" else content)
     return f"Wrote {file}: {recorder.steps} steps; open it in https://ui.perfetto.dev or chrome://tracing."

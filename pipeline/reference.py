@@ -6,20 +6,16 @@
 import sys
 from pathlib import Path
 
-from embed.config import EmbedConfig
-from embed.pairs import PairsConfig
+from pipeline.config import SECTIONS
 from pipeline.fields import field_docs
-from train.config import TrainConfig
 
 BEGIN, END = "<!-- config reference: begin -->", "<!-- config reference: end -->"
-
-_SECTIONS = {"pairs": PairsConfig, "embed": EmbedConfig, "train": TrainConfig}
 
 
 def reference() -> str:
     """Write a Markdown table of every section's fields: name, what it takes, default, what it is."""
     lines = []
-    for section, config_class in _SECTIONS.items():
+    for section, config_class in SECTIONS.items():
         lines += ["", f"| `[{section}]` | takes | default | |", "|---|---|---|---|"]
         for field in field_docs(config_class):
             default = field.default if field.default == "required" else f"`{field.default}`"

@@ -5,6 +5,8 @@ import signal
 from types import FrameType
 from typing import Any
 
+import click
+
 STOPPED = 75
 """Exit code of a run that a signal stopped and the same command goes on with (EX_TEMPFAIL)."""
 
@@ -20,7 +22,9 @@ class StopFlag:
     A second Ctrl-C does not wait: it raises KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "stopping after this batch") -> None:
+        """Take what to say when the process is asked to stop."""
+        self._answer = answer
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -47,4 +51,11 @@ class StopFlag:
         self.received = self.received or signal.Signals(number)
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
         # Not print: a handler may interrupt a print, and buffered streams refuse to be entered twice.
-        os.write(2, f"\n{signal.Signals(number).name}: stopping after this batch{again}.\n".encode())
+        os.write(2, f"\n{signal.Signals(number).name}: {self._answer}{again}.\n".encode())
+
+
+def leave_if(ctx: click.Context, stop: StopFlag, *, stopped: bool, way_on: str) -> None:
+    """Leave a command that was stopped, with the way on and the exit code that says how."""
+    if stopped:
+        click.echo(f"Stopped; {way_on}.", err=True)
+        ctx.exit(stop.exit_code)

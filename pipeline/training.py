@@ -3,17 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from embed.config import EmbedConfig
 from embed.fingerprint import Sources, find_sources
 from embed.stage import read_table
 from pipeline.config import Config, resolved, train_section
+from pipeline.report.behind import Behind
+from pipeline.report.page import FILE
+from pipeline.report.writing import Written, report_run
 from train.rundir import RunDir
 
 if TYPE_CHECKING:
     from train.dataset import VectorFolders
     from train.result import TrainResult
+
+
+class Trained(NamedTuple):
+    """What a training came to, and its page; a stopped one has none."""
+
+    result: "TrainResult"
+    report: Written
 
 
 def train_from_store(
@@ -24,7 +33,7 @@ def train_from_store(
     started: float,
     progress: Callable[[str, int, int], None],
     stop: Callable[[], bool],
-) -> "TrainResult":
+) -> Trained:
     """Train a regressor on a table whose vectors are in the store.
 
     Args:
@@ -41,21 +50,25 @@ def train_from_store(
         TrainError: Vectors are missing, or the run cannot be begun or gone on with.
     """
     train = train_section(config, path)
+    finished = is_finished(config)
     table = read_table(config.embed, config.pairs)
     sources = find_sources(config.embed)
-    pinned = replace(config, embed=_pin(config.embed, sources))
     from train.stage import run_train
 
-    return run_train(
+    result = run_train(
         train,
         table,
         vector_folders_of(sources),
-        resolved=resolved(pinned),
+        resolved=resolved(pinned(config, sources)),
         resume=resume,
         started=started,
         progress=progress,
         stop=stop,
     )
+    page = train.run / FILE
+    if result.stopped or (finished and page.exists()):
+        return Trained(result, Written(path=page if finished else None))
+    return Trained(result, report_run(train.run, progress, Behind(config=config, table=table, sources=sources)))
 
 
 def is_finished(config: Config) -> bool:
@@ -70,12 +83,13 @@ def vector_folders_of(sources: Sources) -> "VectorFolders":
     return VectorFolders(paired=sources.paired.folder, single=sources.single.folder, antigen=sources.antigen.folder)
 
 
-def _pin(embed: EmbedConfig, sources: Sources) -> EmbedConfig:
-    """Name the commits that were found, so that the run keeps its encoders when a branch moves on."""
+def pinned(config: Config, sources: Sources) -> Config:
+    """Name the commits that were found, so that a run keeps its encoders when a branch moves on."""
     own_single = sources.single.checkpoint is not sources.paired.checkpoint
-    return replace(
-        embed,
+    embed = replace(
+        config.embed,
         antibody_revision=sources.paired.checkpoint.revision,
         antigen_revision=sources.antigen.checkpoint.revision,
         single_chain_revision=sources.single.checkpoint.revision if own_single else "",
     )
+    return replace(config, embed=embed)

@@ -1,9 +1,17 @@
-"""What every test may use: tiny random encoders in the published file layout."""
+"""What every test may use: tiny random encoders in the published file layout, and figures told in the end."""
 
+import json
 import os
+import subprocess
+import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fuzz", max_examples=5_000)  # `make fuzz`
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
@@ -28,3 +36,52 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real tables do not lie beside the project")
     return folder
+
+
+@pytest.fixture
+def quick_folder(tmp_path):
+    """A folder in memory where there is one: killed processes lose nothing that the system holds, so it serves."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def torment(quick_folder, figure):
+    """Run `python -m tests.<name> <what> FOLDER` in a process that may fork, and note the figures that it prints."""
+
+    def run(name: str, *what: str) -> None:
+        command = [sys.executable, "-m", f"tests.{name}", *what, str(quick_folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        root = Path(__file__).resolve().parents[1]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        for named, count in json.loads(done.stdout.splitlines()[-1]).items():
+            figure(named, count)
+
+    return run
+
+
+FIGURES = pytest.StashKey[Counter]()
+
+
+@pytest.fixture
+def figure(request):
+    """Note a figure for the table "guarantees" at the end: `figure("kill points of the store", 84)` adds to it."""
+
+    def note(name: str, count: int) -> None:
+        request.config.stash.setdefault(FIGURES, Counter())[name] += count
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Print what the guarantees were tried on."""
+    figures = config.stash.get(FIGURES, Counter())
+    if figures:
+        terminalreporter.section("guarantees")
+    for name, count in sorted(figures.items()):
+        terminalreporter.write_line(f"{count:>10,}  {name}")

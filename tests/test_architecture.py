@@ -44,13 +44,13 @@ def below(name, *roots):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_arrows_point_downward(path):
-    """pipeline -> train -> embed; train sees pairs, sequences and store; the store sees numpy and h5py."""
+    """pipeline -> train -> embed; train sees pairs, sequences, store and native; the store sees numpy and h5py."""
     name, imports = name_of(path), list(imports_of(path))
     if below(name, "embed"):
         assert not [i for i in imports if below(i, "train", "pipeline")]
     if below(name, "train"):
         assert not [i for i in imports if below(i, "pipeline")]
-        allowed = ("embed.pairs", "embed.sequences", "embed.store")
+        allowed = ("embed.pairs", "embed.sequences", "embed.store", "embed.native")
         assert not [i for i in imports if below(i, "embed") and not below(i, *allowed)]
     if below(name, "embed.store"):
         allowed = ("numpy", "h5py", "embed.store", "embed.errors", *sys.stdlib_module_names)
@@ -120,3 +120,54 @@ def test_few_broad_excepts_and_ignores():
     text = {name_of(path): path.read_text("utf-8") for path in MODULES}
     assert not [name for name, t in text.items() if "except Exception" in t and name != "pipeline.boundary"]
     assert sum(t.count("type: ignore") for t in text.values()) <= 8
+
+
+def test_stores_and_runs_change_files_through_one_seam():
+    """What writes to stores and runs does it in `embed.store.disk`, whose place a test can take."""
+    direct = {"write_text", "write_bytes", "touch", "unlink", "mkdir", "rmdir", "rmtree", "rename", "hardlink_to"}
+    system = {"open", "write", "fsync", "link", "replace", "rename", "unlink", "mkdir", "makedirs", "rmdir", "utime"}
+    found = []
+    for path in MODULES:
+        if not below(name_of(path), "embed.store", "train") or name_of(path) == "embed.store.disk":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            of = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            opens = node.func.attr == "open" and any(getattr(a, "value", "") in ("w", "a", "x") for a in node.args)
+            if of != "disk" and (node.func.attr in (system if of == "os" else direct) or opens):
+                found.append(f"{name_of(path)}:{node.lineno}")
+    reading = "embed.store.plain"
+    assert [place for place in found if not place.startswith((reading, "embed.store.maintenance"))] == []
+
+
+UNSAFE = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "yaml")
+
+
+def test_nothing_is_pickled():
+    """No module of ours pickles; torch.load reads tensors alone, numpy no objects, and no model brings its code."""
+    for path in MODULES:
+        unsafe = [i for i in imports_of(path) if below(i, *UNSAFE) and i != "pickle.UnpicklingError"]
+        assert unsafe == [], path
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            named = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+            called = ast.unparse(node.func)
+            assert called != "torch.load" or named.get("weights_only") is True, f"{path}:{node.lineno}"
+            assert not any(map(named.get, ("allow_pickle", "trust_remote_code"))), f"{path}:{node.lineno}"
+            assert called not in ("eval", "exec", "torch.export.load", "torch.jit.load"), f"{path}:{node.lineno}"
+
+
+def test_models_are_loaded_from_safetensors_here():
+    """Every from_pretrained names local files; the one that loads weights wants safetensors."""
+    calls = [
+        {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+        for path in MODULES
+        if below(name_of(path), "embed", "train")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained")
+    ]
+    assert calls
+    assert all(call.get("local_files_only") is True for call in calls)
+    assert any(call.get("use_safetensors") is True for call in calls)

@@ -5,15 +5,21 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.config import load
+from pipeline.config import SECTIONS, load
+from pipeline.fields import field_docs
 from pipeline.reference import renew
+from pipeline.script import sbatch_script
+from pipeline.submission import SubmissionDir, Tasks
+from train.sweep.space import read_space
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -31,12 +37,7 @@ def test_the_config_reference_is_that_of_the_classes():
 
 def test_every_field_is_documented():
     """No field of a config lacks its sentence."""
-    from embed.config import EmbedConfig
-    from embed.pairs import PairsConfig
-    from pipeline.fields import field_docs
-    from train.config import TrainConfig
-
-    undocumented = [f.name for c in (PairsConfig, EmbedConfig, TrainConfig) for f in field_docs(c) if not f.doc]
+    undocumented = [field.name for section in SECTIONS.values() for field in field_docs(section) if not field.doc]
     assert undocumented == []
 
 
@@ -49,13 +50,23 @@ def test_the_example_config_loads(tmp_path):
     assert tomllib.loads(blocks("toml")[0])["embed"]["antibody"] == "Exscientia/IgT5"
 
 
+def test_the_example_sweep_loads(tmp_path):
+    """Added to the example config, its space is one that a sweep takes."""
+    (tmp_path / "mine.toml").write_text("\n".join(blocks("toml")[:2]))
+    config = load(tmp_path / "mine.toml", [])
+    space = read_space(config.sweep.space, asdict(config.train))
+    assert list(space) == ["lr", "dropout", "depth", "features"]
+    assert config.sweep.rungs(config.train.epochs) == (4, 12, 36)
+    assert (config.sweep.best, config.sweep.halving) == (5, 3)
+
+
 def test_the_commands_exist():
     """Each `bindcache` line names a command and options that are there."""
     lines = [line.split("#")[0].split() for block in blocks("sh") for line in block.splitlines()]
     commands = [words[1:] for words in lines if words[:1] == ["bindcache"]]
     assert len(commands) >= 5
     for words in commands:
-        depth = 2 if words[0] == "store" else 1
+        depth = 2 if words[0] in ("store", "submit") else 1
         shown = CliRunner().invoke(main, [*words[:depth], "--help"])
         assert shown.exit_code == 0, words
         assert all(word in shown.output for word in words if word.startswith("--")), words
@@ -124,3 +135,16 @@ def test_the_way_from_nothing_to_predictions(checkpoints, tmp_path):
     listed = {"config.json", "split.parquet", "metrics.jsonl", "checkpoints", "best.safetensors", "predictions.parquet"}
     assert listed | {"result.json"} <= files
     assert load(tmp_path / "demo/demo.toml", []).embed.store.is_dir()
+
+
+def test_the_script_in_the_cluster_page_is_what_is_submitted(tmp_path, monkeypatch):
+    """Made from the page's own section [cluster], for the folders that the page names."""
+    page = (ROOT / "docs" / "cluster.md").read_text("utf-8")
+    section = textwrap.dedent(re.findall(r"```toml\n(.*?)```", page, re.S)[0])
+    (tmp_path / "mine.toml").write_text(blocks("toml")[0] + section)
+    cluster = load(tmp_path / "mine.toml", []).cluster
+    monkeypatch.setattr("sys.executable", "/shared/venv/bin/python")
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/shared/project"))
+    tasks = Tasks(kind="embed", count=16, config=Path("/shared/project/mine.toml"))
+    place = SubmissionDir(Path("/shared/project/jobs/embed-20261124-120000-4f1d"), "part")
+    assert sbatch_script(cluster, tasks, place) in re.findall(r"```sh\n(.*?)```", page, re.S)

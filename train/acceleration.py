@@ -1,13 +1,12 @@
 """What speeds training up: the device, bf16 and `torch.compile`, chosen from the config and the machine."""
 
-import os
-import shutil
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from embed.native import find_compiler
 from train.errors import TrainError
 
 _COMPILE_PAYS_STEPS = 100_000
@@ -50,7 +49,7 @@ def uses_bf16(precision: Literal["auto", "fp32", "bf16"], device: torch.device) 
 
 def has_compiler() -> bool:
     """Tell whether there is the C++ compiler that `torch.compile` calls."""
-    return shutil.which(os.environ.get("CXX", "g++")) is not None
+    return find_compiler() is not None
 
 
 def compile_mode(

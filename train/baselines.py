@@ -25,7 +25,7 @@ _SEQUENCES_AT_ONCE = 1 << 14
 
 
 def baselines(dataset: Dataset, table: PairTable, split: Split) -> dict[str, dict[str, object]]:
-    """Fit the baselines to the training pairs and score them on both other parts.
+    """Fit the baselines to the measured training pairs and score them on those of both other parts.
 
     Returns:
         By name of the baseline: the metrics of `valid` and `test`, and of ridges the `penalty` per training
@@ -39,7 +39,7 @@ def baselines(dataset: Dataset, table: PairTable, split: Split) -> dict[str, dic
 
 
 def _mean_scores(dataset: Dataset, split: Split) -> dict[str, object]:
-    train, valid, test = (dataset.target_N[split.rows(part)] for part in PARTS)
+    train, valid, test = (dataset.target_N[dataset.measured(split.rows(part))] for part in PARTS)
     mean = train.mean(dtype=np.float64)
     return {
         "valid": evaluate(valid, np.full(len(valid), mean)),
@@ -48,7 +48,7 @@ def _mean_scores(dataset: Dataset, split: Split) -> dict[str, object]:
 
 
 def _ridge_scores(dataset: Dataset, split: Split) -> dict[str, object]:
-    train, valid, test = (split.rows(part) for part in PARTS)
+    train, valid, test = (dataset.measured(split.rows(part)) for part in PARTS)
     ridge = fit_ridge(dataset, train, valid)
     return {
         "penalty": ridge.penalty,
@@ -72,7 +72,7 @@ class Ridge:
         """Predict pKd, [M]."""
         standard = _Standardised(dataset, self.mean_F, self.scale_F)
         parts = [standard.block(part) @ self.weight_F for part in standard.cut(index_M)]
-        return self.bias + np.concatenate(parts)
+        return self.bias + np.concatenate([np.zeros(0), *parts])
 
 
 def fit_ridge(dataset: Dataset, train: Index, valid: Index) -> Ridge:
@@ -88,7 +88,8 @@ def fit_ridge(dataset: Dataset, train: Index, valid: Index) -> Ridge:
         block_BF = standard.block(part)
         gram_FF += block_BF.T @ block_BF
         moment_F += block_BF.T @ (dataset.target_N[part] - bias)
-    value_F, vector_FF = np.linalg.eigh(gram_FF / len(train))
+    gram_FF /= len(train)
+    value_F, vector_FF = np.linalg.eigh(gram_FF)
     shrunk_FP = (vector_FF.T @ moment_F / len(train))[:, None] / (np.maximum(value_F, 0)[:, None] + PENALTIES)
     weight_FP = vector_FF @ shrunk_FP
     error_P = np.zeros(len(PENALTIES))
@@ -117,7 +118,9 @@ class _Standardised:
         return list(blocks(index_M, self.dataset.dim))
 
     def block(self, index_B: Index) -> Float:
-        return (self.dataset.features(index_B) - self.mean_F) / self.scale_F
+        block_BF = self.dataset.features(index_B) - self.mean_F
+        block_BF /= self.scale_F
+        return block_BF
 
 
 def _standardise(dataset: Dataset, train: Index) -> _Standardised:

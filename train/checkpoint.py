@@ -5,18 +5,23 @@ A file is `torch.save` output, then 16 bytes of mark, then the SHA-256 of what p
 
 import hashlib
 import io
+import struct
 import time
+import warnings
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
+from pickle import UnpicklingError
 from types import TracebackType
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import torch
 
-from train.durable import replace_file
+from embed.store import disk
+from embed.store.durable import Sink, explained, replace_file
+from embed.store.plain import NotPlainError, open_plain
 from train.errors import TrainError
 from train.rundir import RunDir
 from train.weights import weights_image
@@ -26,6 +31,11 @@ State = dict[str, Any]
 
 _MARK = b"bindcache-sha256"
 _SNAPSHOTS = 2  # one being written, one waiting
+_NO_STATE = (
+    *(struct.error, RuntimeError, ValueError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, AssertionError, EOFError),
+)
+"""In these ways torch can fail on bytes that are no checkpoint."""
 _TRAILER = len(_MARK) + hashlib.sha256().digest_size
 
 
@@ -33,7 +43,7 @@ class DamagedCheckpointError(TrainError):
     """The bytes of a checkpoint are not those that were written."""
 
 
-def write_state(state: State, file: BinaryIO) -> None:
+def write_state(state: State, file: Sink) -> None:
     """Write a state and its digest, piece by piece: a copy of the whole would hold up Python, and the training."""
     hashing = _Hashing(file)
     torch.save(state, cast("IO[bytes]", hashing))
@@ -43,7 +53,7 @@ def write_state(state: State, file: BinaryIO) -> None:
 class _Hashing:
     """A file that is written through and digested."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Sink) -> None:
         self._file = file
         self.digest = hashlib.sha256()
 
@@ -52,25 +62,42 @@ class _Hashing:
         return self._file.write(data)
 
     def flush(self) -> None:
-        self._file.flush()
+        pass
 
 
 def read_checkpoint(path: Path) -> State:
     """Read a checkpoint onto the CPU: the digest is checked, then tensors and plain values alone unpickled.
 
     Raises:
-        DamagedCheckpointError: The file is cut short or altered.
+        DamagedCheckpointError: The file is cut short or altered, is no plain file, or holds no state of a training.
+        TrainError: It holds more than tensors and plain values, under a right digest.
     """
-    data = memoryview(path.read_bytes())
+    try:
+        with open_plain(path) as file:
+            data = memoryview(file.read())
+    except NotPlainError as error:
+        raise DamagedCheckpointError(f"{path} is no checkpoint ({error.strerror}).") from None
     body, trailer = data[:-_TRAILER], data[-_TRAILER:]
     if len(data) <= _TRAILER or bytes(trailer) != _MARK + hashlib.sha256(body).digest():
         raise DamagedCheckpointError(f"{path} is damaged: its bytes do not match its SHA-256.")
-    state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a strange pickle protocol, where it goes on to fail
+            state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        whole = {"model", "step", "best_step"} <= state.keys()
+    except UnpicklingError:
+        raise TrainError(
+            f"{path} holds more than tensors and plain values, and was not loaded: no bindcache wrote it. "
+            "Move it away, and --resume goes on from the one before."
+        ) from None
+    except _NO_STATE as error:
+        raise DamagedCheckpointError(f"{path} holds no state of a training ({type(error).__name__}).") from error
+    if not whole:
+        raise DamagedCheckpointError(f"{path} holds no state of a training.")
     return state
 
 
 def newest_state(run: RunDir) -> State | None:
-    """Read the newest checkpoint that is whole and whose best checkpoint is whole; newer ones are deleted.
+    """Read the newest checkpoint that is whole and whose best checkpoint is whole; newer ones become `*.damaged`.
 
     Raises:
         TrainError: There are checkpoints, and none of them serves.
@@ -82,8 +109,9 @@ def newest_state(run: RunDir) -> State | None:
             read_best(run, state)
         except (DamagedCheckpointError, FileNotFoundError):
             continue
-        for newer in paths[: paths.index(path)]:
-            newer.unlink()
+        with explained(run.checkpoints, 0):
+            for newer in paths[: paths.index(path)]:
+                disk.rename(newer, newer.with_suffix(".damaged"))
         return state
     if paths:
         raise TrainError(f"All checkpoints in {run.checkpoints} are damaged; train anew into another folder.")
@@ -94,6 +122,19 @@ def read_best(run: RunDir, state: State) -> State:
     """Read the checkpoint of the best epoch so far; the state itself before the first epoch has ended."""
     best = int(state["best_step"])
     return state if best in (0, state["step"]) else read_checkpoint(run.checkpoint(best))
+
+
+def prune(run: RunDir, *, keep: int, best_step: int) -> None:
+    """Remove all checkpoints but the newest `keep` and the best.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    paths = sorted(run.checkpoints.glob("step-*.pt"))
+    with explained(run.checkpoints, 0):  # where the system copies on write, a full disk cannot remove either
+        for path in paths[:-keep]:
+            if path != run.checkpoint(best_step):
+                disk.unlink(path)
 
 
 def snapshot(state: Any, into: Any = None) -> Any:  # noqa: ANN401  # any nesting of dicts, lists and values
@@ -115,6 +156,14 @@ def snapshot(state: Any, into: Any = None) -> Any:  # noqa: ANN401  # any nestin
     host = into if isinstance(into, torch.Tensor) and (into.shape, into.dtype) == (state.shape, state.dtype) else None
     host = torch.empty(state.shape, dtype=state.dtype, pin_memory=on_device) if host is None else host
     return host.copy_(state.detach(), non_blocking=on_device)
+
+
+def _bytes_of(state: Any) -> int:  # noqa: ANN401  # any nesting of dicts, lists and values
+    """Count the bytes of all tensors."""
+    if isinstance(state, torch.Tensor):
+        return state.nbytes
+    inner = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return sum(map(_bytes_of, inner))
 
 
 class Checkpointer:
@@ -141,7 +190,7 @@ class Checkpointer:
         """Take a snapshot and hand it to the writer; waits where two snapshots are not written yet.
 
         Raises:
-            TrainError: An earlier save could not be written.
+            OSError: An earlier save could not be written.
         """
         start = time.perf_counter()
         while self._pending and (len(self._pending) == _SNAPSHOTS or self._pending[0][0].done()):
@@ -161,7 +210,7 @@ class Checkpointer:
         """Return when everything saved is on the disk.
 
         Raises:
-            TrainError: The writer could not write.
+            OSError: The disk is full or fails.
         """
         while self._pending:
             self._finish_oldest()
@@ -179,24 +228,13 @@ class Checkpointer:
     def _finish_oldest(self) -> None:
         future, copied = self._pending.popleft()
         self._spare.append(copied)
-        try:
-            future.result()
-        except OSError as error:
-            raise TrainError(
-                f"No checkpoint could be written to {self._run.checkpoints} ({error}); mend it and --resume."
-            ) from error
+        future.result()
 
     def _write(self, state: State, ready: "torch.cuda.Event | None") -> None:
         if ready is not None:
             ready.synchronize()
         step, best_step = int(state["step"]), int(state["best_step"])
-        replace_file(self._run.checkpoint(step), lambda file: write_state(state, file))
+        replace_file(self._run.checkpoint(step), lambda file: write_state(state, file), size=_bytes_of(state))
         if step == best_step > 0:
             replace_file(self._run.weights, weights_image(state["model"], self._facts))
-        kept = {
-            *sorted(self._run.checkpoints.glob("step-*.pt"))[-self._keep :],
-            self._run.checkpoint(best_step),
-        }
-        for path in self._run.checkpoints.glob("step-*.pt"):
-            if path not in kept:
-                path.unlink()
+        prune(self._run, keep=self._keep, best_step=best_step)

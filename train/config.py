@@ -8,6 +8,8 @@ from typing import Literal
 
 from train.errors import TrainError
 
+Loss = Literal["squared", "huber", "ranking"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
@@ -15,18 +17,28 @@ class TrainConfig:
 
     run: Path
     """Folder of the run; new, or with `--resume` the run of this very config and table."""
-    split: Literal["random", "column", "group"] = "random"
-    """`random` (80/10/10 of the pairs), `column` (as `pairs.split` says) or `group` (whole groups)."""
+    split: Literal["random", "column", "group", "cluster"] = "random"
+    """`random` (80/10/10 of the pairs), `column` (as `pairs.split` says), whole `group`s, or whole `cluster`s."""
     split_values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """For `split = "column"`: its values for `train`, `valid` and `test`; empty: these three words."""
     group: Literal["antigen", "antibody", "both"] = "antigen"
-    """For `split = "group"`: what no two parts share."""
+    """For `group` and `cluster`: what no two parts share; clusters of antibodies are those of their heavy chains."""
+    identity: float = 0.9
+    """Share of residues from which two heavy chains, or two antigens, are near-identical: for `cluster` and reports."""
+    folds: int = 5
+    """Folds into which `evaluate` deals the pairs, groups or clusters; each tests once."""
+    fold: int = 0
+    """Which fold tests, from 1, as `evaluate` sets it; 0 makes one split of 80/10/10."""
+    split_seed: int = 0
+    """Seeds the split."""
     seed: int = 0
-    """Seeds the split, the first weights, dropout and the order of the pairs."""
+    """Seeds the first weights, dropout and the order of the pairs."""
     features: Literal["standardise", "whiten"] = "whiten"
     """How training statistics prepare vectors: columns scaled (`standardise`), or decorrelated (`whiten`)."""
     widths: tuple[int, ...] = (1024, 512, 256, 128)
     """Hidden widths of the regressor."""
+    depth: int = 0
+    """How many of `widths`, from the first, are used; 0 uses all."""
     dropout: float = 0.2
     """Share of hidden units dropped in training."""
     epochs: int = 40
@@ -35,6 +47,8 @@ class TrainConfig:
     """Pairs in one batch of training."""
     accumulation: int = 1
     """Batches whose gradients make one optimizer step."""
+    loss: Loss = "squared"
+    """`squared` errors, `huber` (linear beyond one deviation), or `ranking`: half squared, half order in an antigen."""
     lr: float = 1e-3
     """Highest learning rate of AdamW, reached after the warm-up."""
     weight_decay: float = 0.01
@@ -59,6 +73,8 @@ class TrainConfig:
     """Optimizer steps between checkpoints, beside the one after each epoch; 0 leaves those alone."""
     keep: int = 2
     """Checkpoints kept, the newest, beside the best."""
+    tensorboard: bool = False
+    """Write every epoch's metrics as TensorBoard scalars, in the folder `tensorboard` of the run."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot run.
@@ -68,18 +84,30 @@ class TrainConfig:
         """
         for name in ("epochs", "batch_size", "accumulation", "keep"):
             _refuse_unless(getattr(self, name) >= 1, name, getattr(self, name), "is at least 1")
-        for name in ("seed", "weight_decay", "patience", "checkpoint_every"):
+        for name in ("split_seed", "seed", "depth", "weight_decay", "patience", "checkpoint_every"):
             _refuse_unless(getattr(self, name) >= 0, name, getattr(self, name), "is 0 or more")
         for name in ("lr", "clip"):
             _refuse_unless(getattr(self, name) > 0, name, getattr(self, name), "is above 0")
+        _refuse_unless(0.5 <= self.identity <= 1, "identity", self.identity, "is in [0.5, 1]")
+        _refuse_unless(self.folds >= 3, "folds", self.folds, "is at least 3")
+        _refuse_unless(0 <= self.fold <= self.folds, "fold", self.fold, f"is 0, or 1 to folds ({self.folds})")
+        foldable = self.fold == 0 or self.split != "column"
+        _refuse_unless(foldable, "fold", self.fold, 'is 0 with split = "column", which says by itself what tests')
         _refuse_unless(0 <= self.dropout < 1, "dropout", self.dropout, "is in [0, 1)")
         _refuse_unless(0 <= self.warmup <= 1, "warmup", self.warmup, "is in [0, 1]")
         positive = bool(self.widths) and all(width >= 1 for width in self.widths)
         _refuse_unless(positive, "widths", list(self.widths), "holds at least one width, all at least 1")
+        deep_enough = self.depth <= len(self.widths)
+        _refuse_unless(deep_enough, "depth", self.depth, f"is at most {len(self.widths)}, the number of widths")
         parts = set(self.split_values) <= {"train", "valid", "test"}
         _refuse_unless(parts, "split_values", dict(self.split_values), "has no keys but train, valid, test")
         known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None
         _refuse_unless(known, "device", self.device, "is auto, cpu, cuda or cuda:N")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Hidden widths in use."""
+        return self.widths[: self.depth or None]
 
 
 def _refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:

@@ -16,7 +16,7 @@ from embed.sequences import antibody_keys, antigen_keys
 from embed.store.reader import Vectors
 from train.errors import TrainError
 
-_BLOCK_VALUES = 1 << 22
+_BLOCK_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +89,8 @@ class Dataset:
     antibodies: Matrix
     antigens: Matrix
     id: Sequence[str]
+    side_N: npt.NDArray[np.int8] | None = None
+    """0 where the affinity is measured; where it is a bound, 1: at least this, -1: at most this; None: all measured."""
 
     def __len__(self) -> int:
         return len(self.row_N2)
@@ -97,6 +99,10 @@ class Dataset:
     def dim(self) -> int:
         """Width of both vectors side by side."""
         return self.antibodies.dim + self.antigens.dim
+
+    def measured(self, index_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Leave bounds out of pairs, which are no values to fit or to score exactly."""
+        return index_M if self.side_N is None else index_M[self.side_N[index_M] == 0]
 
     def features(self, index_B: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Gather antibody and antigen vectors of pairs side by side, [B, F]."""
@@ -111,7 +117,7 @@ def distinct_rows(row_M2: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64],
 
 
 def blocks(index_N: npt.NDArray[np.int64], width: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Cut row numbers into stretches whose rows of `width` values stay small: 32 MiB as float64."""
+    """Cut row numbers into stretches whose rows of `width` values stay small: 8 MiB as float64."""
     step = max(1, _BLOCK_VALUES // max(1, width))
     for start in range(0, len(index_N), step):
         yield index_N[start : start + step]
@@ -141,6 +147,7 @@ def build_dataset(table: PairTable, folders: VectorFolders) -> Dataset:
         antibodies=antibodies,
         antigens=antigens,
         id=table.id,
+        side_N=table.side_N if table.side_N.any() else None,
     )
 
 

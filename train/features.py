@@ -3,13 +3,18 @@
 Shape suffixes: U distinct vectors, D their width.
 """
 
+import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from embed.store.durable import replace_file
 from train.dataset import Matrix, blocks
+from train.errors import TrainError
 
 RIDGE = 1e-4
 """Share of the largest variance that is added to every variance before whitening.
@@ -47,6 +52,26 @@ def fit_preparation(
         variance_D, axis_DD = np.linalg.eigh(covariance_DD)
         map_DD = axis_DD * _inverse_root(variance_D, nothing, ridge=RIDGE)
     return Preparation(mean_D.astype(np.float32), map_DD.astype(np.float32))
+
+
+def write_preparation(path: Path, preparation: Preparation) -> None:
+    """Write a preparation as an npz file of `mean` and `map`."""
+    buffer = io.BytesIO()
+    np.savez(buffer, mean=preparation.mean_D, map=preparation.map_DD)
+    replace_file(path, buffer.getvalue())
+
+
+def read_preparation(path: Path) -> Preparation:
+    """Read what `write_preparation` wrote; its checksums are checked.
+
+    Raises:
+        TrainError: It is damaged.
+    """
+    try:
+        with np.load(path) as arrays:
+            return Preparation(arrays["mean"], arrays["map"])
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise TrainError(f"{path} is damaged ({error}); delete it, and it is made anew.") from None
 
 
 def _inverse_root(variance_D: npt.NDArray[np.float64], nothing: float, *, ridge: float) -> npt.NDArray[np.float64]:

@@ -16,6 +16,7 @@ from train.prepared import Held, Prepared
 _SLOTS = 3  # one being filled, one handed out, one that was handed out before it
 
 Rows = npt.NDArray[np.int64]
+Column = npt.NDArray[np.float32]
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Rows:
@@ -33,6 +34,8 @@ class Pairs:
     target_M: npt.NDArray[np.float32]
     antibodies: Prepared
     antigens: Prepared
+    side_M: npt.NDArray[np.int8] | None = None
+    """0 measured, 1 at least and -1 at most the target; None where all are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,10 @@ class Batch:
     """1 where the pair has the antigen, 0 elsewhere."""
     target_B: torch.Tensor
     weight_B: torch.Tensor
+    side_B: torch.Tensor | None = None
+    """0 measured, 1 at least and -1 at most the target; None where all pairs of the part are measured."""
+    antigen_B: torch.Tensor | None = None
+    """Number of each pair's antigen; given where it is asked for."""
 
 
 class Loader:
@@ -57,16 +64,20 @@ class Loader:
     A batch is valid until the next but one is asked for; then its memory is used again.
     """
 
-    def __init__(self, pairs: Pairs, batch_size: int, *, antigens_apart: bool = False) -> None:
+    def __init__(
+        self, pairs: Pairs, batch_size: int, *, antigens_apart: bool = False, name_antigens: bool = False
+    ) -> None:
         """Prepare to load.
 
         Args:
             pairs: What to load; batches go to the device of its antibodies.
             batch_size: Rows of every batch.
             antigens_apart: Whether batches hold all antigens of the part once, for few antigens on the device.
+            name_antigens: Whether batches say which antigen each pair has.
         """
         self._pairs = pairs
         self._batch_size = batch_size
+        self._name_antigens = name_antigens
         self._device = pairs.antibodies.device
         self._copies = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
         self._antigen_UD: torch.Tensor | None = None
@@ -97,26 +108,29 @@ class Loader:
         parts = [self._part(step) for step in range(start, self.steps_per_epoch)]
         on_device = all(isinstance(side, Held) and side.home == self._device for side in self._sides)
         batches = self._from_device if on_device else self._from_host
-        return batches(self._pairs.row_M2[pair_P], self._pairs.target_M[pair_P], weight_P, parts)
+        row_P2 = self._pairs.row_M2[pair_P]
+        columns = [self._pairs.target_M[pair_P], weight_P]
+        if self._pairs.side_M is not None:
+            columns.append(self._pairs.side_M[pair_P].astype(np.float32))
+        if self._name_antigens:
+            columns.append(row_P2[:, 1].astype(np.float32))
+        return batches(row_P2, columns, parts)
 
     def _part(self, step: int) -> slice:
         return slice(step * self._batch_size, (step + 1) * self._batch_size)
 
-    def _from_device(
-        self, row_P2: Rows, target_P: npt.NDArray[np.float32], weight_P: npt.NDArray[np.float32], parts: list[slice]
-    ) -> Iterator[Batch]:
+    def _from_device(self, row_P2: Rows, columns: list[Column], parts: list[slice]) -> Iterator[Batch]:
         antibody_UD, side_UD = (side.vector_UD for side in self._sides if isinstance(side, Held))
-        antibody_P, antigen_P, target, weight = (
-            torch.from_numpy(column).to(self._device) for column in (*row_P2.T.copy(), target_P, weight_P)
+        antibody_P, antigen_P, *on_device = (
+            torch.from_numpy(column).to(self._device) for column in (*row_P2.T.copy(), *columns)
         )
         for part in parts:
             antibody_BD = antibody_UD.index_select(0, antibody_P[part])
-            yield self._batch(antibody_BD, side_UD.index_select(0, antigen_P[part]), target[part], weight[part])
+            labels = [column[part] for column in on_device]
+            yield self._batch(antibody_BD, side_UD.index_select(0, antigen_P[part]), *labels)
 
-    def _from_host(
-        self, row_P2: Rows, target_P: npt.NDArray[np.float32], weight_P: npt.NDArray[np.float32], parts: list[slice]
-    ) -> Iterator[Batch]:
-        slots = [_Slot(self._batch_size, self._sides, self._device, self._copies) for _ in range(_SLOTS)]
+    def _from_host(self, row_P2: Rows, columns: list[Column], parts: list[slice]) -> Iterator[Batch]:
+        slots = [_Slot(self._batch_size, self._sides, len(columns), self._device, self._copies) for _ in range(_SLOTS)]
         with ThreadPoolExecutor(1, "loader") as thread:  # closing the iterator ends the thread
             ahead: Future[_Slot] | None = None
             for number in range(len(parts) + 1):
@@ -124,25 +138,37 @@ class Loader:
                 if number < len(parts):
                     slot, part = slots[number % _SLOTS], parts[number]
                     slot.release()
-                    ahead = thread.submit(slot.fill, row_P2[part], target_P[part], weight_P[part])
+                    ahead = thread.submit(slot.fill, row_P2[part], [column[part] for column in columns])
                 if ready is not None:
                     yield self._batch(*ready.result().tensors())
 
     def _batch(
-        self, antibody_BD: torch.Tensor, side_BD: torch.Tensor, target_B: torch.Tensor, weight_B: torch.Tensor
+        self,
+        antibody_BD: torch.Tensor,
+        side_BD: torch.Tensor,
+        target_B: torch.Tensor,
+        weight_B: torch.Tensor,
+        *more: torch.Tensor,
     ) -> Batch:
-        if self._antigen_UD is None:
-            return Batch(antibody_BD, side_BD, None, target_B, weight_B)
-        return Batch(antibody_BD, self._antigen_UD, side_BD, target_B, weight_B)
+        rest = list(more)
+        bound_B = None if self._pairs.side_M is None else rest.pop(0)
+        antigen_B = rest.pop() if self._name_antigens else None
+        antigen_UD, which_BU = (side_BD, None) if self._antigen_UD is None else (self._antigen_UD, side_BD)
+        return Batch(antibody_BD, antigen_UD, which_BU, target_B, weight_B, bound_B, antigen_B)
 
 
 class _Slot:
     """Buffers of one batch, used again and again; on CUDA a pinned set and a device set."""
 
     def __init__(
-        self, rows: int, sides: tuple[Prepared, Prepared], device: torch.device, copies: torch.cuda.Stream | None
+        self,
+        rows: int,
+        sides: tuple[Prepared, Prepared],
+        columns: int,
+        device: torch.device,
+        copies: torch.cuda.Stream | None,
     ) -> None:
-        kinds = [((rows, side.dim), side.buffer_dtype) for side in sides] + [((rows,), torch.float32)] * 2
+        kinds = [((rows, side.dim), side.buffer_dtype) for side in sides] + [((rows,), torch.float32)] * columns
         self._sides = sides
         self._copies = copies
         self._host = [torch.empty(shape, dtype=dtype, pin_memory=copies is not None) for shape, dtype in kinds]
@@ -158,13 +184,13 @@ class _Slot:
         if self._copies is not None:
             self._released.record(torch.cuda.current_stream(self._copies.device))
 
-    def fill(self, row_B2: Rows, target_B: npt.NDArray[np.float32], weight_B: npt.NDArray[np.float32]) -> "_Slot":
+    def fill(self, row_B2: Rows, columns: list[Column]) -> "_Slot":
         """Gather pairs into the host buffers and start their copy to the device; runs in the thread."""
         if self._copies is not None:
             self._copied.synchronize()
         for side, row_B, buffer_BD in zip(self._sides, row_B2.T.copy(), self._host, strict=False):
             side.fill(row_B, buffer_BD)
-        for values_B, buffer_B in zip((target_B, weight_B), self._host[2:], strict=True):
+        for values_B, buffer_B in zip(columns, self._host[2:], strict=True):
             buffer_B.copy_(torch.from_numpy(values_B))
         if self._copies is not None:
             with torch.cuda.stream(self._copies):
@@ -174,10 +200,10 @@ class _Slot:
                 self._copied.record(self._copies)
         return self
 
-    def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def tensors(self) -> tuple[torch.Tensor, ...]:
         """Hand the batch out; the consumer's stream waits for the copy and prepares, the host does not wait."""
         if self._copies is not None:
             torch.cuda.current_stream(self._copies.device).wait_event(self._copied)
-        antibody_BD, side_BD, target_B, weight_B = self._handed
+        antibody_BD, side_BD, *columns = self._handed
         antibodies, side = self._sides
-        return antibodies.finish(antibody_BD), side.finish(side_BD), target_B, weight_B
+        return antibodies.finish(antibody_BD), side.finish(side_BD), *columns

@@ -60,9 +60,28 @@ def evaluate(target_N: Values, prediction_N: Values, *, seed: int = 0, resamples
     return found
 
 
+def score(target_N: Values, prediction_N: Values) -> dict[str, float | None]:
+    """Compute all metrics without intervals; None where undefined."""
+    score_K = _score_resamples(target_N, prediction_N, 0, 0)[0]
+    return {name: float(value) if np.isfinite(value) else None for name, value in zip(NAMES, score_K, strict=True)}
+
+
+def respected_bounds(
+    target_N: Values,
+    prediction_N: Values,
+    side_N: npt.NDArray[np.int8] | None,
+    index_M: npt.NDArray[np.int64],
+) -> dict[str, int | float | None]:
+    """Count the bounds among some pairs, and tell the share whose prediction is on the allowed side of theirs."""
+    if side_N is None:
+        return {}
+    index_B = index_M[side_N[index_M] != 0]
+    respected_B = (prediction_N[index_B] - target_N[index_B]) * side_N[index_B] >= 0
+    return {"n": len(index_B), "respected": float(respected_B.mean()) if len(index_B) else None}
+
+
 def _point(target_N: Values, prediction_N: Values, name: str) -> float | None:
-    value = _score_resamples(target_N, prediction_N, 0, 0)[0, NAMES.index(name)]
-    return float(value) if np.isfinite(value) else None
+    return score(target_N, prediction_N)[name]
 
 
 def _score_resamples(target_N: Values, prediction_N: Values, seed: int, resamples: int) -> npt.NDArray[np.float64]:

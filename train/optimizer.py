@@ -3,75 +3,154 @@
 One tensor is cast, clipped and saved in one pass each, into memory that is there already. Autocast allocates
 anew what it casts: on a CPU the page faults of that cost as much as all matrix products (benchmarks/NOTES.md).
 
-Shape suffixes: P all weights, matrices first.
+Shape suffixes: P all weights, matrices first; K networks side by side.
 """
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
+
+from train.kernel import Kernel
+from train.regressor import Network
 
 _ALIGNED = 64
 """Weights begin at multiples of this many numbers, which kernels can load whole in either precision."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Where the weights of a network, [P], or of networks side by side, [K, P], lie, and what belongs to them."""
+
+    weight_P: torch.Tensor
+    """float32."""
+    gradient_P: torch.Tensor
+    """float32; bf16 where the kernel reads it."""
+    working_P: torch.Tensor
+    """What losses are computed with: the weights themselves, or their copy in bf16."""
+
+    def each(self) -> list["Rows"]:
+        """Take networks side by side apart."""
+        columns = (self.weight_P, self.gradient_P, self.working_P)
+        return [Rows(*row) for row in zip(*columns, strict=True)]
+
+
+class Layout:
+    """The place of every weight of a network: matrices first, each at a multiple of 64 numbers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        named = sorted(network.named_parameters(), key=lambda item: item[1].ndim < 2)
+        self.shapes = {name: weight.shape for name, weight in named}
+        self.spans, self.matrices, self.size = {}, 0, 0
+        for name, weight in named:
+            self.spans[name] = slice(self.size, self.size + weight.numel())
+            self.size += -(-weight.numel() // _ALIGNED) * _ALIGNED
+            if weight.ndim >= 2:
+                self.matrices = self.size
+
+    def views(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Show [P], or [K, P] of K networks side by side, as weights by name, [*shape] or [K, *shape]."""
+        return {name: flat[..., span].unflatten(-1, self.shapes[name]) for name, span in self.spans.items()}
+
+    def rows(self, device: torch.device, *, working: torch.dtype, gradient: torch.dtype, networks: int) -> Rows:
+        """Take memory for so many networks side by side, zeros."""
+        weight_KP = torch.zeros(networks, self.size, device=device)
+        gradient_KP = torch.zeros_like(weight_KP, dtype=gradient)
+        return Rows(weight_KP, gradient_KP, weight_KP if working == torch.float32 else weight_KP.to(working))
+
+
 class Optimizer:
     """Steps a network; `working` is what computes losses: the network itself, or its copy in bf16."""
 
-    def __init__(self, network: nn.Module, *, weight_decay: float, bf16: bool) -> None:
+    def __init__(self, network: Network, *, weight_decay: float, bf16: bool, kernel: Kernel | None = None) -> None:
         """Lay the network's weights end to end; from then on they change with every step.
 
         Args:
             network: On its device, float32.
             weight_decay: Of matrices; biases and norms are left alone.
             bf16: Whether losses are computed in bf16.
+            kernel: Does the steps in place of torch, from gradients in bf16, each of one batch.
         """
-        weights = _ordered(network)
-        spans, matrices, total = _lay_out(weights)
-        self._weight_P = torch.zeros(total, device=weights[0].device)
-        self._working_P = self._weight_P.bfloat16() if bf16 else self._weight_P
-        self._gradient_P = torch.zeros_like(self._weight_P)
+        self.layout = Layout(network)
+        self._network = network
+        self._kernel = kernel
+        self._is_stale = True
+        self._cuts = (slice(self.layout.matrices), slice(self.layout.matrices, self.layout.size))
         self.working = copy.deepcopy(network).bfloat16() if bf16 else network
-        self._working = _ordered(self.working)
-        for weight, working, span in zip(weights, self._working, spans, strict=True):
-            self._weight_P[span].copy_(weight.detach().flatten())
-            weight.data = self._weight_P[span].view(weight.shape)
-            working.data = self._working_P[span].view(weight.shape)
-        self._gradients = [
-            self._gradient_P[span].view(weight.shape) for weight, span in zip(weights, spans, strict=True)
-        ]
-        self._parameters = [self._part(slice(matrices)), self._part(slice(matrices, total))]
+        self._dtypes = {
+            "working": torch.bfloat16 if bf16 else torch.float32,
+            "gradient": torch.float32 if kernel is None else torch.bfloat16,
+        }
+        self._parameters = [nn.Parameter(torch.empty(0)), nn.Parameter(torch.empty(0))]
+        self.lie_in(self.room(1).each()[0])
         decays = zip(self._parameters, (weight_decay, 0.0), strict=True)
         groups = [{"params": [part_P], "weight_decay": decay} for part_P, decay in decays]
         self._adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
-        self._adamw.step()  # no step, of nothing: but now there is all that a checkpoint copies
-        for state in self._adamw.state.values():
-            state["step"].zero_()
+        for part in self._parameters:  # as its first step would: now there is all that a checkpoint copies
+            step = torch.zeros((), device=part.device)
+            averages = {name: torch.zeros_like(part.data) for name in ("exp_avg", "exp_avg_sq")}
+            self._adamw.state[part] = {"step": step, **averages}
+
+    def room(self, networks: int) -> Rows:
+        """Take memory for so many networks like this one side by side, zeros."""
+        return self.layout.rows(self._network.head.weight.device, **self._dtypes, networks=networks)
+
+    @torch.no_grad()
+    def lie_in(self, rows: Rows) -> None:
+        """Move the weights, and what belongs to them, to other memory."""
+        self._rows = rows
+        places = (rows.weight_P, rows.gradient_P, rows.working_P)
+        weights, self.gradients, self.weights = (self.layout.views(place_P) for place_P in places)
+        for name, weight in self._network.named_parameters():
+            weights[name].copy_(weight)
+            weight.data = weights[name]
+        if self.working is not self._network:
+            for name, weight in self.working.named_parameters():
+                weight.data = self.weights[name]
+            rows.working_P.copy_(rows.weight_P)  # a step may have begun
+        self._working = dict(self.working.named_parameters())
+        for part, cut in zip(self._parameters, self._cuts, strict=True):
+            part.data = rows.weight_P[cut]
+            part.grad = rows.gradient_P[cut] if self._kernel is None else None
 
     def begin_step(self) -> None:
         """Let `working` compute with the weights as they are now."""
-        if self._working_P is not self._weight_P:
-            self._working_P.copy_(self._weight_P)
+        if self._is_stale and self.working is not self._network:
+            self._rows.working_P.copy_(self._rows.weight_P)
+        self._is_stale = self._kernel is None  # the kernel's steps bring it up to date
 
     @torch.no_grad()
     def take_gradients(self, *, add: bool) -> None:
         """Move the gradients of `working` into the float32 gradient, or add them to what is there."""
         move = torch._foreach_add_ if add else torch._foreach_copy_
-        move(self._gradients, [_gradient_of(weight) for weight in self._working])
+        move([self.gradients[name] for name in self._working], list(map(_gradient_of, self._working.values())))
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
         """Forget the gradients of `working`."""
-        for weight in self._working:
+        for weight in self._working.values():
             weight.grad = None
 
     def step(self, rate: float, *, clip: float) -> None:
         """Shorten the gradient to the norm `clip` where it is longer, and step at this learning rate."""
-        nn.utils.clip_grad_norm_(self._parameters, clip)
+        with record_function("optimizer step"):
+            self._step(rate, clip)
+
+    def _step(self, rate: float, clip: float) -> None:
         for group in self._adamw.param_groups:
             group["lr"] = rate
-        self._adamw.step()
+        if self._kernel is None:
+            norm = torch.linalg.vector_norm(self._rows.gradient_P)
+            self._adamw.grad_scale = (norm / clip).clamp_(min=1)  # type: ignore[attr-defined]  # it divides on the way
+            self._adamw.step()
+        else:
+            share = 1 / max(self._kernel.norm(self._rows.gradient_P) / clip, 1.0)
+            for part, cut, group in zip(self._parameters, self._cuts, self._adamw.param_groups, strict=True):
+                places = (self._rows.weight_P[cut], self._rows.gradient_P[cut], self._rows.working_P[cut])
+                self._kernel.adamw(*places, state=self._adamw.state[part], group=group, share=share)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the optimizer's own state, live; the weights are the network's."""
@@ -80,28 +159,9 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
         self._adamw.load_state_dict(state)
-
-    def _part(self, span: slice) -> nn.Parameter:
-        part_P = nn.Parameter(self._weight_P[span])
-        part_P.grad = self._gradient_P[span]
-        return part_P
-
-
-def _ordered(network: nn.Module) -> list[nn.Parameter]:
-    return sorted(network.parameters(), key=lambda weight: weight.ndim < 2)
+        self._is_stale = True
 
 
 def _gradient_of(weight: nn.Parameter) -> torch.Tensor:
     assert weight.grad is not None, "every weight takes part in every loss"
     return weight.grad
-
-
-def _lay_out(weights: list[nn.Parameter]) -> tuple[list[slice], int, int]:
-    """Find each weight's place; the other values are the end of the matrices and of all weights."""
-    spans, ends = [], [0, 0]
-    for weight in weights:
-        start = ends[-1]
-        spans.append(slice(start, start + weight.numel()))
-        ends.append(start + -(-weight.numel() // _ALIGNED) * _ALIGNED)
-    matrices = sum(weight.ndim > 1 for weight in weights)
-    return spans, ends[1 + matrices], ends[-1]

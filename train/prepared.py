@@ -4,12 +4,14 @@ Shape suffixes: U distinct sequences of the part, B rows asked for, D width.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from embed.store.durable import Sink, replace_file
 from train.dataset import Matrix, blocks
 from train.placement import Placement
 from train.regressor import Prepare
@@ -104,3 +106,29 @@ def place(
         held_UD[index_B[0] : index_B[-1] + 1].copy_(mapped.rows(index_B))
         progress("preparing", int(index_B[-1]) + 1, len(mapped))
     return Held(held_UD, mapped.device)
+
+
+def map_file(
+    mapped: Mapped, path: Path, progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+) -> Held:
+    """Prepare all vectors once into a file that every process of the machine maps, or map the one that is there.
+
+    Args:
+        mapped: The vectors, for the CPU.
+        path: The file; rows end to end, in the vectors' dtype.
+        progress: Told ("preparing", vectors done, of how many).
+    """
+    if len(mapped) == 0:
+        return Held(torch.empty(0, mapped.dim, dtype=mapped.dtype), mapped.device)
+    if not path.exists():  # two processes may make it at once; either serves
+        replace_file(path, lambda file: _write(file, mapped, progress), size=mapped.nbytes)
+    plain = {torch.bfloat16: np.int16}.get(mapped.dtype, np.float32)  # numpy knows no bf16
+    numbers = np.memmap(path, plain, "c", shape=(len(mapped), mapped.dim))
+    return Held(torch.from_numpy(numbers).view(mapped.dtype), mapped.device)
+
+
+def _write(file: Sink, mapped: Mapped, progress: Callable[[str, int, int], None]) -> None:
+    for index_B in blocks(np.arange(len(mapped)), mapped.dim):
+        prepared_BD = mapped.rows(index_B)
+        file.write(prepared_BD.view(torch.uint8).numpy().tobytes())
+        progress("preparing", int(index_B[-1]) + 1, len(mapped))

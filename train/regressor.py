@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from train.dropout import Dropout
+from train.dropout import Draw, Dropout
 from train.features import Preparation
 
 Checkpointing = Literal["none", "wide", "all"]
@@ -93,11 +93,11 @@ class Block(nn.Module):
     the compiled graph, and a resumed run would draw other masks.
     """
 
-    def __init__(self, linear: nn.Module, width: int, *, dropout: float, recompute: bool) -> None:
+    def __init__(self, linear: nn.Module, width: int, *, dropout: Dropout, recompute: bool) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.LayerNorm(width)
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout
         self.recompute = recompute
 
     def forward(self, *inputs: Tensor | None) -> Tensor:
@@ -131,11 +131,13 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
+        self.draw = Draw()
+        """Which units are dropped next."""
         first = FirstLayer(antibody_dim, antigen_dim, widths[0])
         layers = [first, *(nn.Linear(before, after) for before, after in itertools.pairwise(widths))]
         self.blocks = nn.ModuleList(
-            Block(layer, width, dropout=dropout, recompute=width >= recomputed_from)
-            for layer, width in zip(layers, widths, strict=True)
+            Block(layer, width, dropout=Dropout(dropout, self.draw, number), recompute=width >= recomputed_from)
+            for number, (layer, width) in enumerate(zip(layers, widths, strict=True))
         )
         self.head = nn.Linear(widths[-1], 1)
 

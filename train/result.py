@@ -5,6 +5,7 @@ Shape suffixes: N pairs.
 
 import io
 import json
+import re
 import resource
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from train.durable import replace_file
+from embed.store.durable import replace_file
 from train.metrics import Metrics
 from train.splits import Split
 
@@ -45,6 +46,20 @@ class TrainResult:
     valid: Metrics | None = None
     test: Metrics | None = None
     baselines: dict[str, dict[str, object]] = field(default_factory=dict)
+    split: str = ""
+    """How train, valid and test were divided, and what found clusters."""
+    near_identity: float = 0.0
+    """Identity from which sequences count as near below."""
+    seen: dict[str, float] = field(default_factory=dict)
+    """Share of the test pairs that share with training pairs what `Leakage` names, such as the `antibody`."""
+    unseen: dict[str, Metrics | None] = field(default_factory=dict)
+    """Scores of the test pairs that do not share it; None below 10 measured pairs."""
+    within: dict[str, dict[str, int | float | list[float] | None]] = field(default_factory=dict)
+    """Spearman of the test pairs within each `antigen`, and within each `antibody`, averaged."""
+    bounds: dict[str, int | float | None] = field(default_factory=dict)
+    """Test pairs with a bound, no part of other scores, and the share whose prediction respects it; empty: none."""
+    ceiling: dict[str, int | float] | None = None
+    """Scores that the noise of replicates leaves on the test pairs; None where these are too few."""
     details: dict[str, object] = field(default_factory=dict)
     """How it was trained, and why so: device, precision, placement, compile, antigen half, checkpoint stalls, split."""
     stopped: bool = False
@@ -67,7 +82,7 @@ class TrainResult:
 def write_split(path: Path, ids: Sequence[str], split: Split) -> None:
     """Write the part of every pair: columns id and split; kind and digest are in the schema's metadata."""
     table = pa.table({"id": ids, "split": split.names()})
-    _write_parquet(path, table.replace_schema_metadata({"kind": split.kind, "digest": split.digest}))
+    write_parquet(path, table.replace_schema_metadata({"kind": split.kind, "digest": split.digest}))
 
 
 def write_predictions(
@@ -77,19 +92,35 @@ def write_predictions(
     *,
     target_N: npt.NDArray[np.float32],
     prediction_N: npt.NDArray[np.float32],
+    side_N: npt.NDArray[np.int8] | None,
 ) -> None:
-    """Write one row per pair: id, split, target and prediction (pKd)."""
+    """Write one row per pair: id, split, target and prediction (pKd); where there are bounds, their side too."""
     columns = {"id": ids, "split": split.names(), "target": target_N, "prediction": prediction_N}
-    _write_parquet(path, pa.table(columns))
+    write_parquet(path, pa.table(columns if side_N is None else {**columns, "side": side_N}))
+
+
+def scored_rows(predictions: pa.Table, part: str) -> npt.NDArray[np.int64]:
+    """List the rows of predictions.parquet that are scored: those of a part, bounds left out."""
+    scored = predictions["split"].to_numpy() == part
+    if "side" in predictions.column_names:
+        scored &= predictions["side"].to_numpy() == 0
+    return np.flatnonzero(scored)
 
 
 def peak_memory_bytes() -> int:
-    """Tell the largest resident memory of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
+    """Tell the most memory this process has had resident."""
+    try:  # ru_maxrss counts the parent's memory too, as it was when this process was started
+        high_water = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    except OSError:
+        high_water = None
+    if high_water:
+        return int(high_water[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _write_parquet(path: Path, table: pa.Table) -> None:
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table whole, or not at all."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     replace_file(path, buffer.getvalue())

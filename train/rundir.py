@@ -1,12 +1,12 @@
 """The folder of a run: every path in it, and who may train into it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from train.durable import remove_temporaries, replace_file
+from embed.store.durable import append, make_folder, remove_temporaries, replace_file
 from train.errors import TrainError
 
 Standing = Literal["new", "begun", "finished"]
@@ -34,6 +34,11 @@ class RunDir:
         return self.root / "metrics.jsonl"
 
     @property
+    def scalars(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.root / "checkpoints"
@@ -58,14 +63,11 @@ class RunDir:
         return self.root / "result.json"
 
 
-def open_run(
-    root: Path, *, resolved: Mapping[str, object], identity: Mapping[str, object], resume: bool
-) -> tuple[RunDir, Standing]:
-    """Begin a run in a new or empty folder, or take up the one that is there.
+def standing_of(root: Path, *, identity: Mapping[str, object], resume: bool) -> Standing:
+    """Tell whether a run may begin in a new or empty folder, or be taken up there; nothing is changed.
 
     Args:
         root: The run's folder.
-        resolved: The whole resolved config, kept for the reader; JSON-able.
         identity: What must be the same for a run to go on: flat, JSON-able.
         resume: Whether an existing run may be taken up.
 
@@ -73,17 +75,42 @@ def open_run(
         TrainError: The folder holds something else, another run, or a run while `resume` is off.
     """
     run = RunDir(root)
-    identity = json.loads(json.dumps(identity))
     if run.config.exists():
-        return run, _standing(run, identity, resume)
+        return _standing(run, json.loads(json.dumps(identity)), resume)
     if root.exists() and (not root.is_dir() or any(_visible(root))):
         raise TrainError(
             f"train.run = {str(root)!r} exists and is no run (it has no config.json); choose another folder."
         )
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    record = {"format": "bindcache run 1", "identity": identity, "config": resolved}
-    replace_file(run.config, json.dumps(record, indent=1).encode())
-    return run, "new"
+    return "new"
+
+
+def open_run(
+    root: Path, *, resolved: Mapping[str, object], identity: Mapping[str, object], resume: bool
+) -> tuple[RunDir, Standing]:
+    """Begin a run, or take up the one that is there; only for the folder's owner.
+
+    Args:
+        root: The run's folder.
+        resolved: The whole resolved config, kept for the reader; JSON-able.
+        identity: As for `standing_of`.
+        resume: As for `standing_of`.
+
+    Raises:
+        TrainError: As by `standing_of`.
+    """
+    run, standing = RunDir(root), standing_of(root, identity=identity, resume=resume)
+    if standing == "new":
+        make_folder(run.checkpoints)
+        record = {"format": "bindcache run 1", "identity": identity, "config": resolved}
+        replace_file(run.config, json.dumps(record, indent=1).encode())
+    clear_up(run)
+    return run, standing
+
+
+def clear_up(run: RunDir) -> None:
+    """Remove what killed processes left half written in a run; only for the folder's owner."""
+    for folder in (run.root, run.checkpoints):
+        remove_temporaries(folder, alone=True)
 
 
 def _visible(root: Path) -> list[Path]:
@@ -109,8 +136,6 @@ def _standing(run: RunDir, identity: Mapping[str, object], resume: bool) -> Stan
             f"train.run = {str(run.root)!r} is another run; these differ: {', '.join(different)}. "
             "Name another folder, or restore them."
         )
-    for folder in (run.root, run.checkpoints):
-        remove_temporaries(folder)
     return "finished" if finished else "begun"
 
 
@@ -130,12 +155,20 @@ def _recorded_identity(path: Path) -> dict[str, object]:
     return identity
 
 
-def write_metrics(path: Path, history: list[dict[str, float]]) -> None:
+def write_metrics(path: Path, history: Sequence[Mapping[str, object]]) -> None:
     """Write one JSON line per epoch, replacing what is there."""
     replace_file(path, "".join(json.dumps(line) + "\n" for line in history).encode())
 
 
-def append_metrics(path: Path, line: dict[str, float]) -> None:
-    """Add the line of one epoch."""
-    with path.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+def append_metrics(path: Path, line: Mapping[str, object]) -> None:
+    """Add the line of one epoch; a death may cut it, and the run that goes on writes it anew."""
+    append(path, json.dumps(line).encode() + b"\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read the epochs that are written; none where there is no file."""
+    try:
+        written, _, _ = path.read_bytes().rpartition(b"\n")  # the last line may be half there
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in written.splitlines()]

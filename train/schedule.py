@@ -1,7 +1,8 @@
 """Decisions of a training that rest on numbers alone: learning rate, early stopping, rows of a step."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 def learning_rate(step: int, *, total: int, warmup: float, peak: float) -> float:
@@ -43,3 +44,21 @@ class Stopper:
     def is_done(self, patience: int) -> bool:
         """Tell whether `patience` epochs (0: for ever) brought nothing."""
         return 0 < patience <= self.waited
+
+
+Line = dict[str, Any]
+"""Metrics of one epoch: numbers, None where a metric is undefined."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Position:
+    """Where a training stands, in plain values that a checkpoint keeps."""
+
+    step: int = 0
+    """Optimizer steps done."""
+    epoch: int = 0
+    """Epochs ended."""
+    step_in_epoch: int = 0
+    stopper: Stopper = field(default_factory=Stopper)
+    history: list[Line] = field(default_factory=list)
+    """One entry per ended epoch."""

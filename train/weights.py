@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
+from embed.store.plain import NotPlainError, open_plain
 from train.errors import TrainError
 from train.regressor import Regressor
 
@@ -24,7 +25,7 @@ def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]
         facts: At least `antibody_dim`, `antigen_dim` and `widths`; JSON-able.
     """
     tensors = {name: tensor.contiguous() for name, tensor in model.items()}
-    record = {**facts, "sha256": _digest(tensors)}
+    record = {**facts, "sha256": _digest(tensors, facts)}
     return save(tensors, {_ENTRY: json.dumps(record, sort_keys=True)})
 
 
@@ -35,24 +36,25 @@ def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
         TrainError: The file is missing, not ours, or damaged.
     """
     try:
-        data = path.read_bytes()
+        with open_plain(path) as file:
+            data = file.read()
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        facts: dict[str, Any] = json.loads(header["__metadata__"][_ENTRY])
+        facts: dict[str, Any] = dict(json.loads(header["__metadata__"][_ENTRY]))
         tensors = load(data)
     except FileNotFoundError:
         raise TrainError(f"{path} is missing: the run has finished no epoch; train it first.") from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (NotPlainError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise TrainError(f"{path} is no weights file of a run ({error}); train anew.") from error
-    if _digest(tensors) != facts.get("sha256"):
-        raise TrainError(f"{path} is damaged: its weights do not match their SHA-256; train anew.")
+    if facts.pop("sha256", None) != _digest(tensors, facts):
+        raise TrainError(f"{path} is damaged: its bytes do not match its SHA-256; train anew.")
     regressor = Regressor(facts["antibody_dim"], facts["antigen_dim"], widths=facts["widths"])
     regressor.load_state_dict(tensors)
     return regressor.eval(), facts
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
+def _digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(f"{name} {list(tensors[name].shape)} ".encode())
+        digest.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)} ".encode())
         digest.update(tensors[name].contiguous().numpy().data)
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed.config import Model
+from embed.encoders.vetting import files_of, read_json, vet_config, weight_files
 from embed.errors import EncoderError
 
 FILES = (
@@ -21,6 +22,9 @@ FILES = (
     "vocab.txt",
 )
 """All that is fetched from the hub: no pickles and no code."""
+
+_ENTRY = 5
+"""Inode, size, times of modification and change, digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +41,8 @@ class Checkpoint:
     """The content of `config.json`."""
     weights: tuple[Path, ...]
     """The safetensors files, by name."""
+    digest: str = ""
+    """What `weights_digest` gives; empty where nobody asked."""
 
 
 def open_checkpoint(model: Model, revision: str) -> Checkpoint:
@@ -57,7 +63,7 @@ def open_checkpoint(model: Model, revision: str) -> Checkpoint:
 
 
 def weights_digest(checkpoint: Checkpoint, memory: Path) -> str:
-    """Digest the weights; a file's digest is remembered as long as its inode, size and mtime stay.
+    """Digest the weights; a file's digest is remembered as long as its inode, size and times stay.
 
     Args:
         checkpoint: The encoder's files.
@@ -72,13 +78,13 @@ def weights_digest(checkpoint: Checkpoint, memory: Path) -> str:
     for path in checkpoint.weights:
         real = path.resolve()
         stat = real.stat()
-        stamp = [stat.st_ino, stat.st_size, stat.st_mtime_ns]
+        stamp = [stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         entry = known.get(str(real))
-        if not entry or entry[:3] != stamp:
+        if not entry or entry[:-1] != stamp:
             with real.open("rb") as file:
                 entry = [*stamp, hashlib.file_digest(file, "sha256").hexdigest()]
             fresh[str(real)] = entry
-        whole.update(f"{path.name}:{entry[3]}\n".encode())
+        whole.update(f"{path.name}:{entry[-1]}\n".encode())
     if fresh:
         _remember(memory, known | fresh)
     return whole.hexdigest()
@@ -124,49 +130,31 @@ def fetch(model: str, revision: str, patterns: Sequence[str]) -> Path:
 
 
 def _read_folder(folder: Path, *, model: str, revision: str) -> Checkpoint:
-    config_file = folder / "config.json"
-    if not config_file.is_file():
+    if not (folder / "config.json").is_file():
         raise EncoderError(
             f"{model}: there is no config.json in {folder}; name a folder that holds a Hugging Face model."
         )
-    try:
-        config = json.loads(config_file.read_text("utf-8"))
-    except ValueError as error:
-        raise EncoderError(f"{config_file} is not JSON ({error}); fetch the model again.") from None
-    return Checkpoint(
-        model=model,
-        revision=revision,
-        folder=folder,
-        config=config,
-        weights=_weights(folder, model, revision),
-    )
-
-
-def _weights(folder: Path, model: str, revision: str) -> tuple[Path, ...]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
-        if missing:
-            raise EncoderError(
-                f"{model}: {index.name} names {missing[0]}, which is not in {folder}; fetch the model again."
-            )
-        return tuple(folder / name for name in names)
-    if (folder / "model.safetensors").is_file():
-        return (folder / "model.safetensors",)
-    pinned = f" --revision {revision}" if revision else ""
-    raise EncoderError(
-        f"{model} has no safetensors weights, and pickled weights are not loaded; "
-        f"run `bindcache convert {model}{pinned} --out DIR` and name DIR instead."
-    )
+    for _ in files_of(folder, FILES, model):
+        pass  # each is vetted
+    config = read_json(folder / "config.json")
+    vet_config(config, model)
+    weights = weight_files(folder, model)
+    if weights is None:
+        pinned = f" --revision {revision}" if revision else ""
+        raise EncoderError(
+            f"{model} has no safetensors weights, and pickled weights are not loaded; "
+            f"run `bindcache convert {model}{pinned} --out DIR` and name DIR instead."
+        )
+    return Checkpoint(model=model, revision=revision, folder=folder, config=config, weights=tuple(weights))
 
 
 def _recall(memory: Path) -> dict[str, list[object]]:
+    """Read stamps and digests; what is not one of each is not there."""
     try:
-        known = json.loads(memory.read_text("utf-8"))
-    except (OSError, ValueError):
+        known = json.loads(memory.read_text("utf-8")).items()
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {file: entry for file, entry in known if isinstance(entry, list) and len(entry) == _ENTRY}
 
 
 def _remember(memory: Path, digests: dict[str, list[object]]) -> None:

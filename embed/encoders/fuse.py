@@ -19,13 +19,13 @@ class _Shared:
     """One product for several layers that read the same input one after another."""
 
     def __init__(self, product: Int8Linear, widths: list[int]) -> None:
-        self._product, self._widths = product, widths
+        self.product, self._widths = product, widths
         self._input: Tensor | None = None
         self._left: list[Tensor] = []
 
     def next(self, x: Tensor) -> Tensor:
         if x is not self._input:  # a forward pass that ran out of memory may have left its own behind
-            self._input, self._left = x, list(self._product(x).split(self._widths, dim=-1))
+            self._input, self._left = x, list(self.product(x).split(self._widths, dim=-1))
         share = self._left.pop(0)
         if not self._left:
             self._input = None
@@ -38,6 +38,7 @@ class _Share(nn.Module):
     def __init__(self, shared: _Shared) -> None:
         super().__init__()
         self._shared = shared
+        self.product = shared.product  # a module knows the weights of its own modules alone
 
     def forward(self, x: Tensor) -> Tensor:
         return self._shared.next(x)

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from embed.config import Precision
 from embed.encoders.attention import PACKED
 from embed.encoders.checkpoint import Checkpoint
 from embed.encoders.fuse import quantise
 from embed.encoders.half import halve
+from embed.encoders.kept import keep, kept_file, recall
+from embed.encoders.view import view
 from embed.errors import EncoderError
 
 _DROPPED = (
@@ -85,6 +88,8 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
         options["dtype"] = _DTYPE[arithmetic.precision]
     if arithmetic.precision == "int8-bnb":
         options |= _bitsandbytes_options(arithmetic)
+    if arithmetic.precision in _TERMS and (recalled := _recall(cls, checkpoint, arithmetic, options)) is not None:
+        return recalled
     model, report = _from_pretrained(cls, checkpoint, options)
     missing = sorted(key for key in report["missing_keys"] if not key.startswith(_DROPPED))
     if missing or report["mismatched_keys"]:
@@ -95,12 +100,27 @@ def load_model(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, **kwarg
         )
     model.requires_grad_(False).eval()
     if arithmetic.precision in _TERMS:
-        quantise(model, terms=_TERMS[arithmetic.precision], device=torch.device(arithmetic.device))
+        device = torch.device(arithmetic.device)
+        quantise(model, terms=_TERMS[arithmetic.precision], device=device)
+        keep(model, kept_file(checkpoint.digest, device))
     if halved:
         halve(model, packed=arithmetic.packed)
     if arithmetic.precision != "int8-bnb":  # which is placed as it is loaded, and cannot be moved
         model.to(arithmetic.device)
     return model
+
+
+def _recall(cls: Any, checkpoint: Checkpoint, arithmetic: Arithmetic, options: dict[str, object]) -> Any:  # noqa: ANN401
+    """Load the INT8 form that an earlier process kept; None where there is none."""
+    device = torch.device(arithmetic.device)
+    file = kept_file(checkpoint.digest, device)
+    if file is None or not file.exists():
+        return None
+    config = cls.config_class.from_pretrained(checkpoint.folder, local_files_only=True)
+    with torch.device("meta"):
+        model = cls._from_config(config, **options).requires_grad_(False).eval()
+    quantise(model, terms=_TERMS[arithmetic.precision], device=device)
+    return model.to(device) if recall(model, file) else None
 
 
 def load_tokenizer(cls: Any, checkpoint: Checkpoint) -> Callable[[str], Any]:  # noqa: ANN401
@@ -116,11 +136,12 @@ def load_tokenizer(cls: Any, checkpoint: Checkpoint) -> Callable[[str], Any]:  #
             "fetch it beside the weights."
         )
     try:
-        tokenizer: Callable[[str], Any] = cls.from_pretrained(checkpoint.folder, local_files_only=True)
-    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+        with view(checkpoint) as folder:
+            tokenizer: Callable[[str], Any] = cls.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError, TypeError, LookupError, AttributeError, RuntimeError) as error:
         raise EncoderError(
             f"{checkpoint.model}: its tokenizer ({cls.__name__}) could not be read from {checkpoint.folder} "
-            f"({str(error).splitlines()[0]}); fetch it again."
+            f"({_first_line(error)}); fetch it again."
         ) from error
     return tokenizer
 
@@ -135,21 +156,22 @@ def _from_pretrained(
     transformers_logging.set_verbosity_error()  # its load report lists the decoder, which is dropped on purpose
     transformers_logging.disable_progress_bar()
     try:
-        loaded: tuple[Any, dict[str, Any]] = cls.from_pretrained(
-            checkpoint.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        with view(checkpoint) as folder:
+            loaded: tuple[Any, dict[str, Any]] = cls.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            )
+    except (OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, SafetensorError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise EncoderError(
-            f"{checkpoint.model}: its weights could not be loaded as {cls.__name__} ({str(error).splitlines()[0]}); "
+            f"{checkpoint.model}: its weights could not be loaded as {cls.__name__} ({_first_line(error)}); "
             "fetch the model again, or name one of this architecture."
         ) from error
     return loaded
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _bitsandbytes_options(arithmetic: Arithmetic) -> dict[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from embed.encoders.kernel import Activation, find_kernel
+from embed.encoders.kernel import Activation, Packed, find_kernel
 
 # M tokens, K inputs, N outputs
 
@@ -33,6 +33,9 @@ class Int8Linear(nn.Module):
         self, linears: Sequence[nn.Linear], *, terms: int, device: torch.device, activation: Activation = "none"
     ) -> None:
         super().__init__()
+        on_cuda = device.type == "cuda"
+        self._kernel = None if on_cuda else find_kernel()[0]
+        device = linears[0].weight.device if linears[0].weight.is_meta else device
         weight_NK = torch.cat([linear.weight.detach().to(device, torch.float32) for linear in linears])
         scale_N = _nonzero(weight_NK.abs().amax(1)) / _LEVELS
         quantised_NK = torch.round(weight_NK / scale_N[:, None]).to(torch.int8)
@@ -41,16 +44,16 @@ class Int8Linear(nn.Module):
             bias_N = torch.cat([linear.bias.detach().to(device, torch.float32) for linear in linears])
         self.out_features, self.in_features = quantised_NK.shape
         self._terms, self._activation = terms, activation
-        self._kernel = find_kernel()[0] if device.type == "cpu" else None
         if self._kernel is not None:
-            self._packed = self._kernel.pack(quantised_NK, scale_N, bias_N)
-            return
-        columns = _CUDA_COLUMNS if device.type == "cuda" else 1
-        padding = (0, -self.in_features % columns, 0, -self.out_features % columns)
+            laid_out = self._kernel.pack(quantised_NK)
+        else:
+            columns = _CUDA_COLUMNS if on_cuda else 1
+            padding = (0, -self.in_features % columns, 0, -self.out_features % columns)
+            laid_out = nn.functional.pad(quantised_NK, padding).contiguous()
         self.weight: Tensor
         self.scale: Tensor
         self.bias: Tensor | None
-        self.register_buffer("weight", nn.functional.pad(quantised_NK, padding).contiguous())
+        self.register_buffer("weight", laid_out)
         self.register_buffer("scale", scale_N)
         self.register_buffer("bias", bias_N)
 
@@ -67,7 +70,8 @@ class Int8Linear(nn.Module):
         x_MK = x.reshape(-1, self.in_features)
         residual_MN = None if residual is None else residual.reshape(-1, self.out_features)
         if self._kernel is not None:
-            y_MN = self._kernel.linear(x_MK, self._packed, self._terms, self._activation, residual_MN)
+            layer = Packed(self.weight, self.scale, self.bias, self.in_features, self.out_features)
+            y_MN = self._kernel.linear(x_MK, layer, self._terms, self._activation, residual_MN)
         else:
             y_MN = self._multiply(x_MK, residual_MN)
         return y_MN.view(*x.shape[:-1], self.out_features)

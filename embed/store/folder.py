@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed.errors import StoreError
+from embed.store.plain import open_plain
 from embed.store.schema import (
     FINGERPRINT_FILE,
+    GOLDEN_FOLDER,
     SHARD_NAME,
     SHARDS_FOLDER,
     TEMPORARY_PREFIX,
@@ -33,11 +35,13 @@ def read_fingerprint(folder: Path) -> Fingerprint:
     """
     path = folder / FINGERPRINT_FILE
     try:
-        content = json.loads(path.read_bytes())
+        with open_plain(path) as file:
+            content = json.load(file)
         facts, resolved = dict(content["facts"]), dict(content["resolved"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
-            f"{path} cannot be read ({error!r}): restore it, or move its folder out of the store."
+            f"{path} cannot be read ({error!r}): restore it, or let `bindcache store verify --repair` move it away "
+            "and `bindcache embed` write it anew."
         ) from error
     digest = fingerprint_digest(facts)
     if not folder.name.endswith(f"-{digest[:16]}"):
@@ -50,11 +54,12 @@ def read_fingerprint(folder: Path) -> Fingerprint:
 
 def shard_paths(folder: Path) -> list[Path]:
     """List a folder's shards in the order in which they win; every other name is ignored."""
-    try:
-        names = os.listdir(folder / SHARDS_FOLDER)
-    except FileNotFoundError:
-        return []
-    return [folder / SHARDS_FOLDER / name for name in sorted(names) if SHARD_NAME.fullmatch(name)]
+    return _shards_in(folder / SHARDS_FOLDER)
+
+
+def golden_paths(folder: Path) -> list[Path]:
+    """List a folder's golden shards; the first one counts."""
+    return _shards_in(folder / GOLDEN_FOLDER)
 
 
 def fingerprint_folders(root: Path) -> list[Path]:
@@ -68,5 +73,13 @@ def fingerprint_folders(root: Path) -> list[Path]:
     return sorted(
         path
         for path in root.iterdir()
-        if not path.name.startswith(TEMPORARY_PREFIX) and (path / FINGERPRINT_FILE).is_file()
+        if not path.name.startswith(TEMPORARY_PREFIX) and os.path.lexists(path / FINGERPRINT_FILE)
     )
+
+
+def _shards_in(folder: Path) -> list[Path]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    return [folder / name for name in sorted(names) if SHARD_NAME.fullmatch(name)]

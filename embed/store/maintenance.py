@@ -1,22 +1,29 @@
 """Looking after a store: what is in it, whether it is whole, clearing it up, joining two."""
 
 import hashlib
+import itertools
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from embed.errors import StoreError
-from embed.store.folder import fingerprint_folders, read_fingerprint, shard_paths
+from embed.store.folder import Fingerprint, fingerprint_folders, golden_paths, read_fingerprint, shard_paths
+from embed.store.golden import make_golden_folder, read_golden, refuse_difference
 from embed.store.publish import publish
 from embed.store.reader import Vectors
-from embed.store.schema import SHARDS_FOLDER, TEMPORARY_PREFIX
+from embed.store.schema import FINGERPRINT_FILE, SHARDS_FOLDER, TEMPORARY_PREFIX
 from embed.store.shard import open_shard
 from embed.store.verified import WAY_OUT, Verified
 from embed.store.writer import create_folder
+
+Progress = Callable[[str, int, int], None]
+"""Told a phase, and how much of how much of it is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +67,23 @@ def info(root: Path) -> list[FolderInfo]:
     return [_describe(folder) for folder in fingerprint_folders(root)]
 
 
-def verify(root: Path) -> list[Problem]:
-    """Hash and check every shard of a store, whatever is remembered, and remember only what is right.
+def verify(root: Path, progress: Progress = lambda phase, done, total: None) -> list[Problem]:
+    """Hash and check every shard of a store, golden ones too, whatever is remembered; remember only what is right.
+
+    Args:
+        root: The store.
+        progress: Told the shards verified.
 
     Raises:
         StoreError: There is no store.
     """
-    return [problem for folder in fingerprint_folders(root) for problem in _verify_folder(folder)]
+    folders = fingerprint_folders(root)
+    total, done = sum(len(shard_paths(folder)) for folder in folders), itertools.count(1)
+    return [
+        problem
+        for folder in folders
+        for problem in _verify_folder(folder, lambda: progress("verifying shards", min(next(done), total), total))
+    ]
 
 
 def gc(root: Path, older_than_s: float = 3600, *, dry_run: bool = False) -> list[Garbage]:
@@ -89,7 +106,7 @@ def merge(root: Path, other: Path) -> list[Path]:
     """Publish the shards of another store in this one, and list those that are new here.
 
     Raises:
-        StoreError: The other store does not verify, or has other facts under a folder's name.
+        StoreError: The other store does not verify, or has other facts or golden vectors under a folder's name.
         OSError: The disk is full or fails; what is published so far stays.
     """
     problems = verify(other)
@@ -99,6 +116,7 @@ def merge(root: Path, other: Path) -> list[Path]:
     for folder in fingerprint_folders(other):
         fingerprint = read_fingerprint(folder)
         home = create_folder(root, folder.name, fingerprint.facts, fingerprint.resolved)
+        _merge_golden(home, folder, fingerprint)
         here = {path.name for path in shard_paths(home)}
         new = [shard for shard in shard_paths(folder) if shard.name not in here]
         published += [publish(_image_of(shard), home / SHARDS_FOLDER) for shard in new]
@@ -120,29 +138,51 @@ def _describe(folder: Path) -> FolderInfo:
     )
 
 
-def _verify_folder(folder: Path) -> Iterator[Problem]:
+def _verify_folder(folder: Path, step: Callable[[], None]) -> Iterator[Problem]:
+    fingerprint = ""
     try:
         fingerprint = read_fingerprint(folder).digest
     except StoreError as error:
-        yield Problem(path=folder, reason=str(error))
-        return
+        yield Problem(path=folder / FINGERPRINT_FILE, reason=str(error))
     verified, dim = Verified(folder, forget=True), None
     for path in shard_paths(folder):
         try:
-            dim = _verify_shard(path, verified, fingerprint, dim)
+            verified.check(path)
+            if fingerprint:
+                dim = _verify_shard(path, fingerprint, dim)
         except FileNotFoundError:
             continue
         except StoreError as error:
             yield Problem(path=path, reason=str(error))
+        step()
     verified.save()
+    for path in golden_paths(folder) if fingerprint else ():
+        try:
+            _refuse_infinite(path, read_golden(path, fingerprint).vector_GD)
+        except FileNotFoundError:
+            continue
+        except StoreError as error:
+            yield Problem(path=path, reason=str(error))
 
 
-def _verify_shard(path: Path, verified: Verified, fingerprint: str, dim: int | None) -> int:
-    verified.check(path)
+def _verify_shard(path: Path, fingerprint: str, dim: int | None) -> int:
     vector = open_shard(path, fingerprint=fingerprint, dim=dim).vector
-    if not np.isfinite(vector.map()).all():
-        raise StoreError(f"{path} holds a vector that is not finite. {WAY_OUT}.")
+    _refuse_infinite(path, vector.map())
     return vector.shape[1]
+
+
+def _refuse_infinite(path: Path, vector_ND: npt.NDArray[Any]) -> None:
+    if not np.isfinite(vector_ND).all():
+        raise StoreError(f"{path} holds a vector that is not finite. {WAY_OUT}.")
+
+
+def _merge_golden(home: Path, folder: Path, fingerprint: Fingerprint) -> None:
+    ours, theirs = golden_paths(home), golden_paths(folder)
+    if theirs and not ours:
+        publish(_image_of(theirs[0]), make_golden_folder(home))
+    elif theirs:
+        here, there = (read_golden(paths[0], fingerprint.digest) for paths in (ours, theirs))
+        refuse_difference(here, there, fingerprint.facts, names=(str(home), str(folder)))
 
 
 def _redundant(folder: Path) -> Iterator[Garbage]:

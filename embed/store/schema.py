@@ -17,6 +17,8 @@ KEY_BYTES = 16
 FINGERPRINT_FILE = "fingerprint.json"
 VERIFIED_FILE = "verified.json"
 SHARDS_FOLDER = "shards"
+GOLDEN_FOLDER = "golden"
+QUARANTINE_FOLDER = "quarantine"
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
 TEMPORARY_PREFIX = ".tmp-"
 

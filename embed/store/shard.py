@@ -10,14 +10,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from embed.errors import StoreError
 from embed.store import schema
-from embed.store.publish import temporary_name
-from embed.store.verified import WAY_OUT, Stamp, open_regular, stamp_of
+from embed.store.durable import temporary_name
+from embed.store.hdf5 import h5py
+from embed.store.verified import WAY_OUT, Stamp, check_digest, open_regular, stamp_of
 
 LIBVER = ("v110", "v110")  # checksummed metadata that every HDF5 since 1.10 reads
 PAGE = 4096  # bytes; large datasets start on a page, so that a mapped row touches as few as it can
@@ -41,8 +41,8 @@ class VectorRows:
         """
         try:
             with open_regular(self.path) as file:
-                if stamp_of(file) != self.stamp:
-                    raise StoreError(f"{self.path} changed while it was in use. {WAY_OUT}.")
+                if stamp_of(file) != self.stamp:  # a link more or less changes it too
+                    check_digest(self.path, file)
                 pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         except FileNotFoundError as error:
             raise StoreError(f"{self.path} was removed while in use: run the same command again.") from error
@@ -114,6 +114,7 @@ def open_shard(path: Path, *, fingerprint: str, dim: int | None = None) -> Shard
             with h5py.File(path, "r", locking=False) as root:
                 _check_attributes(root, fingerprint)
                 key, length, vector = _find_arrays(root, file_bytes=stamp[1])
+            key_N16, length_N = key.read(file), length.read(file)
         except FileNotFoundError:
             raise
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -122,7 +123,7 @@ def open_shard(path: Path, *, fingerprint: str, dim: int | None = None) -> Shard
         if dim not in (None, vector.shape[1]):
             raise StoreError(f"{path} holds vectors of width {vector.shape[1]}, its folder {dim}. {WAY_OUT}.")
         place = VectorRows(path=path, stamp=stamp, offset=vector.offset, shape=vector.shape, dtype=vector.dtype)
-        shard = Shard(key_N16=key.read(file), length_N=length.read(file), vector=place)
+        shard = Shard(key_N16=key_N16, length_N=length_N, vector=place)
     if not _rising(shard.key_N16):
         raise StoreError(f"{path} is no readable shard (its keys do not rise). {WAY_OUT}.")
     return shard
@@ -166,7 +167,7 @@ def _scalar(root: h5py.File, name: str, dtype: np.dtype[Any]) -> Any:  # noqa: A
 
 def _find_arrays(root: h5py.File, *, file_bytes: int) -> tuple[_Array, _Array, _Array]:
     names = {schema.KEY, schema.VECTOR, schema.LENGTH}
-    if set(root) != names:
+    if len(root) != len(names) or set(root) != names:
         raise _NotAShardError(f"it holds {len(root)} objects instead of {', '.join(sorted(names))}")
     key = _find_array(root, schema.KEY, (schema.KEY_DTYPE,), file_bytes)
     length = _find_array(root, schema.LENGTH, (schema.LENGTH_DTYPE,), file_bytes)
@@ -205,11 +206,3 @@ def _rising(key_N16: npt.NDArray[np.uint8]) -> bool:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _forget_plugin_folders() -> None:
-    while h5py.h5pl.size():
-        h5py.h5pl.remove(0)
-
-
-_forget_plugin_folders()  # an unknown filter in a shard must not make libhdf5 load code

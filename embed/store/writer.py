@@ -5,9 +5,9 @@ Shapes: B rows added at once, D width of a vector, 16 bytes of a sequence key.
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,8 +16,19 @@ import numpy as np
 import numpy.typing as npt
 
 from embed.errors import StoreError
+from embed.store import disk
+from embed.store.durable import (
+    explained,
+    make_folder,
+    remove_temporaries,
+    remove_tree,
+    replace_file,
+    sync_folder,
+    temporary_name,
+    write_new,
+)
 from embed.store.folder import read_fingerprint
-from embed.store.publish import publish, sync_folder, temporary_name, write_new
+from embed.store.publish import publish
 from embed.store.schema import FINGERPRINT_FILE, KEY_BYTES, SHARDS_FOLDER, fingerprint_digest
 from embed.store.shard import build_shard
 
@@ -35,7 +46,10 @@ class ShardWriter:
         shard_rows: int = 4096,
         max_seconds: float = 60.0,
     ) -> None:
-        """Write into a folder that `create_folder` made; a row waits for others up to `max_seconds`."""
+        """Write into a folder that `create_folder` made.
+
+        `max_seconds` is how old a row may be when another one is added: then both are published.
+        """
         self.published: list[Path] = []
         self._shards = folder / SHARDS_FOLDER
         self._fingerprint = fingerprint
@@ -122,26 +136,31 @@ def create_folder(root: Path, name: str, facts: Mapping[str, object], resolved: 
     folder, digest = root / name, fingerprint_digest(facts)
     if not name.endswith(f"-{digest[:16]}"):
         raise StoreError(f"Folder name {name!r} does not end in -{digest[:16]}, the digest of its facts.")
+    content = json.dumps({"facts": facts, "resolved": resolved}, indent=2, sort_keys=True).encode() + b"\n"
     if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        temporary = root / temporary_name()
-        try:
-            (temporary / SHARDS_FOLDER).mkdir(parents=True)
-            content = json.dumps({"facts": facts, "resolved": resolved}, indent=2, sort_keys=True)
-            write_new(temporary / FINGERPRINT_FILE, content.encode() + b"\n")
-            sync_folder(temporary)
-            _settle(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        make_folder(root)
+        _make(root, folder, content)
+    elif not os.path.lexists(folder / FINGERPRINT_FILE):  # `store verify --repair` moved a damaged one away
+        replace_file(folder / FINGERPRINT_FILE, content)  # whoever else restores it writes the same
     if read_fingerprint(folder).digest != digest:
         raise StoreError(f"{folder} is of another fingerprint than {digest}: move it out of the store.")
+    for each in (root, folder, folder / SHARDS_FOLDER):
+        remove_temporaries(each)
     return folder
 
 
-def _settle(temporary: Path, folder: Path) -> None:
-    try:
-        os.rename(temporary, folder)
-    except OSError:
-        if not folder.exists():  # else another process was first
-            raise
-    sync_folder(folder.parent)
+def _make(root: Path, folder: Path, content: bytes) -> None:
+    temporary = root / temporary_name()
+    with explained(root, len(content)):
+        try:
+            disk.mkdir(temporary)
+            disk.mkdir(temporary / SHARDS_FOLDER)
+            write_new(temporary / FINGERPRINT_FILE, content)
+            sync_folder(temporary)
+            disk.rename(temporary, folder)
+        except OSError:
+            with suppress(OSError):
+                remove_tree(temporary)
+            if not folder.exists():  # else another process was first
+                raise
+        sync_folder(root)

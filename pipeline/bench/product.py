@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import train.build
+import train.material
 import train.stage
 from embed.config import EmbedConfig, Precision
 from embed.encoders.encoder import Encoder
@@ -87,7 +88,7 @@ def measure_training(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bindcache-")))
         folders = store_vectors(replace(embed, store=folder), table, held)
-        stack.enter_context(standing_in(train.stage, "baselines", lambda *_: {}))  # not what is measured
+        stack.enter_context(standing_in(train.material, "baselines", lambda *_: {}))  # not what is measured
         if without is Optimisation.ASYNC_SAVES:
             stack.enter_context(standing_in(train.stage, "Checkpointer", SynchronousCheckpointer))
         if without is Optimisation.WIDE_VALIDATION:
@@ -96,7 +97,9 @@ def measure_training(
         if without is Optimisation.PINNED:
             stack.enter_context(pageable_memory())
         _train(replace(asked, epochs=1), table, folders, folder / "warm-up")
-        seeds = [replace(asked, seed=asked.seed + number) for number in range(SEEDS)]
+        seeds = [
+            replace(asked, seed=asked.seed + number, split_seed=asked.split_seed + number) for number in range(SEEDS)
+        ]
         results = [_train(each, table, folders, folder / f"run-{each.seed}") for each in seeds]
         rows = len(make_split(asked, table).rows("train"))
         return {

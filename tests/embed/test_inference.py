@@ -1,5 +1,6 @@
 """The loop when memory, vectors or the user interrupt it."""
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ import torch
 
 from embed.batching import Room
 from embed.encoders.encoder import Encoder, Padded
+from embed.encoders.open import open_encoder
 from embed.errors import EncoderError
-from embed.inference import Loop
+from embed.fingerprint import find_sources
+from embed.inference import Loop, encode
 from embed.pieces import cut_pieces, measure
 
 LETTERS = "ACDEFGHIKLMNPQRSTVWY"
@@ -50,6 +53,15 @@ class Counting(Encoder):
             ends = np.cumsum(np.repeat(batch.runs_R2[:, 1], batch.runs_R2[:, 0]))[:-1]
             pieces = list(zip(np.split(batch.ids_1T[0], ends), np.split(batch.weight_T, ends), strict=True))
         return torch.tensor([[(ids * weights).sum(), weights.sum()] for ids, weights in pieces])
+
+
+@pytest.fixture(autouse=True)
+def quick_collection():
+    """Freeze what other tests left behind: the loop collects garbage whenever memory runs out."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=["packed", "bucketed"])
@@ -102,18 +114,70 @@ def test_means_are_arithmetic_means(sequences, embed_config):
     assert tally.tokens == sum(len(s) + 2 for s in sequences[:29]) + 1024 * 4 + 3000 - 4 * 511 + 2
 
 
-def test_out_of_memory_splits_the_batch_and_loses_nothing(sequences, embed_config):
-    """The same vectors come out when only small batches fit, in each of the words that memory errors use."""
+MEMORY_ERRORS = (torch.OutOfMemoryError("x"), RuntimeError("CUDA out of memory."), MemoryError())
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=lambda error: type(error).__name__)
+def test_out_of_memory_splits_the_batch_and_loses_nothing(sequences, embed_config, error):
+    """The same vectors come out when only lone pieces fit, in each of the words that memory errors use."""
     expected, _ = run(Counting(), sequences, embed_config, budget=400)
-    for error in (torch.OutOfMemoryError("x"), RuntimeError("CUDA out of memory."), MemoryError()):
 
-        def fail(batch, error=error):
-            if (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces) > 1:
-                raise error
+    def fail(batch):
+        if (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces) > 1:
+            raise error
 
-        vectors, tally = run(Counting(fail), sequences, embed_config, budget=400)
+    vectors, tally = run(Counting(fail), sequences, embed_config, budget=400)
+    assert tally.too_large == []
+    assert {i: v.tolist() for i, v in vectors.items()} == {i: v.tolist() for i, v in expected.items()}
+
+
+def test_out_of_memory_at_every_batch_in_turn_changes_nothing(sequences, embed_config, figure):
+    """Memory runs out once, at the first batch, the second, ..., the last: every vector comes out bit for bit."""
+    undisturbed = Counting()
+    expected, _ = run(undisturbed, sequences, embed_config)
+    for failing in range(1, undisturbed.calls + 1):
+        encoder = Counting()
+
+        def fail(batch, encoder=encoder, failing=failing):
+            if encoder.calls == failing:
+                raise torch.OutOfMemoryError("fake")
+
+        encoder.fail = fail
+        vectors, tally = run(encoder, sequences, embed_config)
         assert tally.too_large == []
         assert {i: v.tolist() for i, v in vectors.items()} == {i: v.tolist() for i, v in expected.items()}
+    figure("batches out of memory, in turn", undisturbed.calls)
+
+
+@pytest.mark.parametrize("role", ["paired", "antigen"])
+def test_a_real_encoder_out_of_memory_at_every_batch_in_turn(embed_config, role, figure):
+    """The vectors of an IgT5 and an ESM-2 stay within FORMAT.md's tolerance, and none is missing."""
+    source = getattr(find_sources(embed_config), role)
+    encoder = open_encoder(source, embed_config)
+    rng = np.random.default_rng(0)
+    chains = ["".join(rng.choice(list(LETTERS), n)) for n in rng.integers(20, 60, 24)]
+    sequences = list(zip(chains[::2], chains[1::2], strict=True)) if role == "paired" else chains
+    config = replace(embed_config, tokens_per_batch=250)
+    forward, calls, failing = encoder.forward, 0, 0
+
+    def fragile(batch):
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise torch.OutOfMemoryError("fake")
+        return forward(batch)
+
+    encoder.forward = fragile
+    expected_ND, _ = encode(encoder, sequences, config)
+    batches = calls
+    assert batches > 3
+    for failing in range(1, batches + 1):  # noqa: B007 (read by `fragile`)
+        calls = 0
+        vector_ND, tally = encode(encoder, sequences, config)
+        assert tally.too_large == []
+        apart_N = np.linalg.norm(vector_ND - expected_ND, axis=1) / np.linalg.norm(expected_ND, axis=1)
+        assert apart_N.max() <= 1e-5
+    figure("batches out of memory, in turn", batches)
 
 
 def test_a_lone_sequence_that_does_not_fit_is_named_and_the_rest_done(sequences, embed_config):

@@ -321,6 +321,17 @@ def test_parquet_names_with_dots_and_doubles(tmp_path):
     refused(path, message, {"heavy": "heavy"})
 
 
+def test_columns_of_different_lengths_are_refused(tmp_path):
+    """Read one by one, a column that lost a row would shift all below it to other pairs."""
+    whole = parquet(tmp_path, heavy=["E", "V"]).read_bytes()
+    # rows of the file and of its only row group: i64 fields of the Thrift footer, 2 and 3 in its zigzag
+    path = written(tmp_path, "t.parquet", whole.replace(b"\x16\x04", b"\x16\x06"))
+    with pytest.raises(
+        PairsError, match=r"^t\.parquet is damaged: column 'heavy' has 2 of 3 rows in row group 1; save it anew\.$"
+    ):
+        read_columns(path, {"heavy": "heavy"})
+
+
 def test_no_rows_give_empty_columns(tmp_path):
     """A header alone is a table of nothing."""
     for path in (

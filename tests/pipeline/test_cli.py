@@ -54,18 +54,30 @@ def test_the_options_are_these():
         "demo": ["--json", "DIR"],
         "embed": [*common, "--part", "--profile"],
         "train": [*common, "--resume", "--profile"],
+        "sweep": [*common, "--trials", "--workers", "--parent"],
+        "evaluate": [*common, "--folds", "--seeds"],
         "fidelity": [*common, "--sample", "--train"],
         "bench": [*common, "--ablate", "--ladder", "--sample"],
-        "predict": ["--run", "--pairs", "--out", "--json"],
+        "predict": ["--run", "--ensemble", "--pairs", "--out", "--json"],
+        "report": ["--run", "--json"],
+        "doctor": common,
+        "import": ["--from", "--sequences", "--unit", "--out", "--json", "FILE"],
+        "submit": [],
+        "status": common,
         "store": [],
         "convert": ["--revision", "--out", "--json", "ID"],
     }
+    assert {name: options(command) for name, command in main.commands["submit"].commands.items()} == {
+        "embed": [*common, "--parts", "--dry-run", "--local"],
+        "sweep": [*common, "--trials", "--workers", "--dry-run", "--local"],
+    }
     assert {name: options(command) for name, command in main.commands["store"].commands.items()} == {
         "info": common,
-        "verify": common,
+        "verify": [*common, "--repair"],
         "gc": [*common, "--dry-run"],
         "merge": [*common, "OTHER"],
-        "export": [*common, "--out"],
+        "export": [*common, "--out", "--format"],
+        "import": [*common, "--role", "--model", "--sequences", "FILE.h5"],
     }
 
 
@@ -289,7 +301,7 @@ def test_a_real_process_that_is_stopped_keeps_what_it_embedded(bindcache, start,
     store = tmp_path / "store"
     there = ("--config", config, "--set", f"embed.store={store}", "--set", "embed.shard_rows=1", "--json")
     process = start("embed", *there)
-    while not any(store.rglob("*.h5")):
+    while not any(store.rglob("shards/*.h5")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)

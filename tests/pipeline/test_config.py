@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from embed.config import EmbedConfig
 from embed.errors import EmbedError
 from embed.pairs import PairsConfig
+from pipeline.cluster import ClusterConfig
 from pipeline.config import SECTIONS, Config, from_resolved, load, resolved, train_section
 from pipeline.errors import ConfigError
 from pipeline.fields import MismatchError, convert, field_docs
@@ -55,6 +56,7 @@ def test_defaults_come_from_the_classes(file, tmp_path):
         pairs=PairsConfig(path=tmp_path / "pairs.csv"),
         embed=EmbedConfig(antibody="Exscientia/IgT5", antigen="facebook/esm2", store=tmp_path / "store"),
         train=TrainConfig(run=tmp_path / "run"),
+        cluster=ClusterConfig(folder=tmp_path / "jobs"),
     )
 
 
@@ -132,12 +134,11 @@ def test_an_unknown_key_is_refused_with_the_nearest_and_all(file):
 
 
 def test_an_unknown_section_is_refused(file):
-    """A misspelt section names the nearest and all three."""
-    assert message(file, "emebd.store=x") == (
-        "[emebd] in --set: there is no such section. Did you mean embed? The sections are [pairs], [embed], [train]."
-    )
-    file.write_text(BASIC + "[sweep]\n")
-    assert message(file) == f"[sweep] in {file}: there is no such section. The sections are [pairs], [embed], [train]."
+    """A misspelt section names the nearest and all of them."""
+    known = f"The sections are {', '.join(f'[{name}]' for name in SECTIONS)}."
+    assert message(file, "emebd.store=x") == f"[emebd] in --set: there is no such section. Did you mean embed? {known}"
+    file.write_text(BASIC + "[plot]\n")
+    assert message(file) == f"[plot] in {file}: there is no such section. {known}"
 
 
 @pytest.mark.parametrize(
@@ -247,6 +248,15 @@ overridden = st.fixed_dictionaries(
                 "split_values": st.dictionaries(st.sampled_from(["train", "valid", "test"]), st.lists(names)),
             }
         ),
+        "sweep": st.fixed_dictionaries(
+            {
+                "population": st.sampled_from(["auto", "off"]) | st.integers(1, 99),
+                "space": st.dictionaries(
+                    st.sampled_from(["lr", "dropout"]),
+                    st.dictionaries(st.sampled_from(["log", "float"]), st.lists(st.floats(0.1, 0.9))),
+                ),
+            }
+        ),
     },
 )
 
@@ -256,7 +266,7 @@ overridden = st.fixed_dictionaries(
 def test_a_resolved_config_gives_itself_back_through_json(tmp_path_factory, values):
     """What a run writes down is the config it ran with."""
     file = tmp_path_factory.mktemp("config") / "config.toml"
-    file.write_text(BASIC)
+    file.write_text(BASIC + '\n[sweep]\nfolder = "sweep"\n')
     tables = resolved(load(file))
     for section, keys in values.items():
         tables[section] |= keys

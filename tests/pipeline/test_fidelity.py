@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,11 +12,13 @@ from scipy import stats
 from embed.errors import EncoderError
 from embed.pairs import PairsConfig, read_pairs
 from embed.texts import Texts
+from pipeline.fidelity import keep
 from pipeline.fidelity_advice import Candidate, Choice, choose, sentence
 from pipeline.fidelity_ridge import predict_folds
 from pipeline.fidelity_sample import sample_pairs
 from pipeline.fidelity_scores import Score, compare_scores, compare_vectors, score
 from pipeline.fidelity_vectors import open_encoder
+from pipeline.report.precision import precision as precision_of
 
 # N sequences, D width
 
@@ -217,6 +220,20 @@ def test_every_precision_has_a_row_or_a_reason(measured):
         assert 1e-5 < rows["fp32", "float16"]["vectors"]["relative_error"] < 1e-3
         assert 1e-3 < rows["int8", "float32"]["vectors"]["relative_error"] < 5e-2
         assert all(row["seconds"] > 0 for row in rows.values())
+
+
+def test_a_store_keeps_the_result_for_the_pages(measured, tmp_path):
+    """No store is made for it; on another table the page says so."""
+    found = SimpleNamespace(as_json=lambda: measured)
+    keep(tmp_path / "none", found, "digest")
+    assert not (tmp_path / "none").exists()
+    assert "not measured" in precision_of(tmp_path, {}, digest="digest", trained={}).blocks[-1].text
+    keep(tmp_path, found, "digest")
+    for digest, of in (("digest", "this table"), ("other", "another table")):
+        note, *tables = precision_of(tmp_path, {}, digest=digest, trained={}).blocks
+        assert f"pairs of {of}" in note.text
+        assert measured["recommendation"] in note.text
+        assert [len(table.rows) for table in tables] == [len(each["rows"]) for each in measured["roles"].values()]
 
 
 def test_errors_are_those_between_two_stores(bindcache, config, measured, tmp_path):

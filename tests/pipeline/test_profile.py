@@ -76,8 +76,7 @@ def test_train_writes_a_trace_of_its_steps(bindcache, config, embedded, quick, t
     trace = json.loads(file.read_text())
     names = {event["name"] for event in trace["traceEvents"]}
     assert steps_of(trace) == STEPS
-    assert {"aten::addmm", "Optimizer.step#AdamW.step"} <= names
-    assert any("Backward" in name for name in names)
+    assert {"forward", "backward", "optimizer step"} <= names
 
 
 def test_nothing_left_to_encode_is_said_and_torch_stays_away(config, embedded, tmp_path):

@@ -1,6 +1,8 @@
 """Bars on a terminal, rare lines elsewhere."""
 
 import io
+import threading
+import time
 
 import pytest
 
@@ -99,3 +101,53 @@ def test_hours_are_told_as_hours():
     """Long runs are not told in seconds."""
     bar = run([(0, "training", 0, 10_000), (60, "training", 60, 10_000)], terminal=True).split("\r")[-1]
     assert "2 h 45 min left" in bar
+
+
+def test_one_long_step_tells_how_long_it_takes():
+    """Compiling has no share, but it is no hang."""
+    lines = run([(0, "compiling", 0, 1), (75, "compiling", 1, 1)], terminal=True).split("\r")[1:]
+    assert [line.strip() for line in lines] == ["compiling, 0 s so far", "compiling, 1 min 15 s"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_stage_that_is_silent_is_seen_to_go_on(terminal):
+    """Its own clock shows the time while a step holds the stage up: each second, in a log each half minute."""
+    screen, clock = Screen(terminal=terminal), Clock()
+    progress = Progress(screen, clock=clock)
+    progress("compiling", 0, 1)
+    for _ in range(65):
+        clock.now += 1
+        progress.tick()
+    seen = [line for line in screen.getvalue().replace("\r", "\n").split("\n") if line]
+    assert len(seen) == (66 if terminal else 2)
+    assert seen[-1].strip() == ("compiling, 1 min 05 s so far" if terminal else "compiling, 1 min 00 s so far")
+
+
+def test_the_clock_ticks_while_the_stage_is_at_work():
+    """From the first phase until the end, from a thread that does not outlive it."""
+    screen = Screen(terminal=True)
+    with Progress(screen) as progress:
+        progress("loading", 0, 1)
+        waited = 0.0
+        while screen.getvalue().count("loading") < 2 and waited < 20:
+            time.sleep(0.05)
+            waited += 0.05
+    assert screen.getvalue().count("loading, 1 s so far") >= 1
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
+
+
+def test_a_finished_phase_is_not_ticked_on():
+    """What is done stays as it was."""
+    screen, clock = Screen(terminal=True), Clock()
+    progress = Progress(screen, clock=clock)
+    progress("embedding", 5, 5)
+    before = screen.getvalue()
+    clock.now += 100
+    progress.tick()
+    assert screen.getvalue() == before
+
+
+def test_a_step_that_another_phase_follows_is_over():
+    """It leaves its line behind with the time that it took."""
+    text = run([(0, "reading", 0, 1), (3, "embedding", 1, 2)], terminal=True)
+    assert text.split("\n")[0].split("\r")[-1].strip() == "reading, 3 s"

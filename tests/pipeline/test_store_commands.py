@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +19,9 @@ def test_export_writes_the_store_s_vectors(bindcache, config, embedded, tmp_path
     """One row per distinct encoder input, with the very vectors of the store."""
     out = tmp_path / "vectors.parquet"
     result = bindcache("store", "export", "--config", config, "--out", out, "--json")
-    assert json.loads(result.stdout) == {"rows": embedded["embedded"], "out": str(out)}
+    assert json.loads(result.stdout) == {"rows": embedded["embedded"], "out": str(out), "files": [str(out)]}
     table = pq.read_table(out)
-    assert table.schema.names == ["role", "heavy", "light", "antigen", "vector"]
+    assert table.schema.names == ["role", "id", "heavy", "light", "antigen", "vector"]
     assert table.schema.field("vector").type == pa.list_(pa.float32())
     rows = table.to_pylist()
     sources = find_sources(load(config).embed)
@@ -73,3 +74,13 @@ def test_store_commands_see_a_damaged_shard_and_mend_it_by_merging(bindcache, co
     assert bindcache("store", "gc", *here, "--dry-run").stdout.endswith("would remove 1 files, 4 bytes\n")
     assert bindcache("store", "gc", *here).stdout.endswith("removed 1 files, 4 bytes\n")
     assert bindcache("store", "gc", *here).stdout == "removed 0 files, 0 bytes\n"
+
+
+def test_verify_tells_how_far_it_is(demo, embedded):
+    """One step for each shard, the last one says that all are done."""
+    from embed.store.maintenance import verify
+
+    told = []
+    assert verify(Path(embedded["store"]), lambda *step: told.append(step)) == []
+    shards = len(list(Path(embedded["store"]).glob("*/shards/*.h5")))
+    assert told == [("verifying shards", done, shards) for done in range(1, shards + 1)]

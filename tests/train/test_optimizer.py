@@ -93,3 +93,12 @@ def test_a_network_with_loaded_weights_goes_on() -> None:
     for optimizer in optimizers:
         step(2, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_network_moves_with_its_working_copy() -> None:
+    """Joining others between a step's beginning and its loss changes no loss."""
+    optimizer = Optimizer(network(), weight_decay=0.1, bf16=True)
+    optimizer.begin_step()
+    before = loss_of(optimizer.working, 1, torch.bfloat16)
+    optimizer.lie_in(optimizer.room(2).each()[1])
+    assert torch.equal(loss_of(optimizer.working, 1, torch.bfloat16), before)

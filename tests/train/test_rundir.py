@@ -5,7 +5,7 @@ import json
 import pytest
 
 from train.errors import TrainError
-from train.rundir import RunDir, append_metrics, open_run, write_metrics
+from train.rundir import RunDir, append_metrics, open_run, read_metrics, write_metrics
 
 IDENTITY = {"train.lr": 0.001, "train.widths": (8, 4), "split (SHA-256)": "abc"}
 
@@ -88,3 +88,13 @@ def test_metrics_are_one_line_per_epoch(tmp_path) -> None:
     write_metrics(path, [{"epoch": 1}])
     append_metrics(path, {"epoch": 2})
     assert [json.loads(line)["epoch"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path) -> None:
+    """Nor one that a death cut; no file is no epoch."""
+    path = tmp_path / "metrics.jsonl"
+    assert read_metrics(path) == []
+    write_metrics(path, [{"epoch": 1}])
+    append_metrics(path, {"epoch": 2})
+    path.write_bytes(path.read_bytes() + b'{"epo')
+    assert read_metrics(path) == [{"epoch": 1}, {"epoch": 2}]

@@ -40,9 +40,9 @@ def test_random_is_80_10_10_and_covers_every_pair(make_table, random_rows) -> No
 
 def test_random_is_a_function_of_seed_and_pair_count(make_table, random_rows) -> None:
     """Another table of the same size gets the same parts; another seed does not."""
-    one = make_split(config(seed=3), make_table(random_rows(50, seed=1)))
-    other_table = make_split(config(seed=3), make_table(random_rows(50, seed=2)))
-    other_seed = make_split(config(seed=4), make_table(random_rows(50, seed=1)))
+    one = make_split(config(split_seed=3), make_table(random_rows(50, seed=1)))
+    other_table = make_split(config(split_seed=3), make_table(random_rows(50, seed=2)))
+    other_seed = make_split(config(split_seed=4), make_table(random_rows(50, seed=1)))
     np.testing.assert_array_equal(one.part_N, other_table.part_N)
     assert not np.array_equal(one.part_N, other_seed.part_N)
 
@@ -79,7 +79,7 @@ def test_names_and_digest_tell_the_parts(make_table, random_rows) -> None:
     assert split.names() == [PARTS[part] for part in split.part_N]
     whole = b"".join(struct.pack("<q", len(name)) for name in table.id) + "".join(table.id).encode()
     assert split.digest == hashlib.sha256(whole + bytes(split.part_N.tolist())).hexdigest()
-    assert make_split(config(seed=1), table).digest != split.digest
+    assert make_split(config(split_seed=1), table).digest != split.digest
 
 
 def with_parts(rows, parts):
@@ -110,7 +110,7 @@ def test_column_draws_validation_from_train_where_none_is_named(make_table, rand
     split = make_split(config(split="column", split_values=values), table)
     assert sizes(split) == [36, 4, 10]
     assert split.rows("test").tolist() == list(range(40, 50))
-    again = make_split(config(split="column", split_values=values, seed=1), table)
+    again = make_split(config(split="column", split_values=values, split_seed=1), table)
     assert again.rows("valid").tolist() != split.rows("valid").tolist()
 
 
@@ -222,3 +222,22 @@ def test_a_long_chain_is_one_group_in_no_time() -> None:
     antibody_N = random.permutation(100_000).repeat(2)[:-1]
     antigen_N = random.permutation(100_000).repeat(2)[1:]
     assert len(np.unique(connected_groups(antibody_N, antigen_N))) == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"split": "group", "group": "antibody"}, {"split": "cluster"}])
+def test_folds_test_every_pair_once_and_respect_groups(make_table, random_rows, fields) -> None:
+    """The test parts of all folds are the table; no group is in two parts of a fold."""
+    table = make_table(random_rows(200, antibodies=30, antigens=12))
+    splits = [make_split(config(folds=4, fold=fold, **fields), table) for fold in (1, 2, 3, 4)]
+    assert sorted(np.concatenate([split.rows("test") for split in splits]).tolist()) == list(range(200))
+    for split in splits:
+        assert min(sizes(split)) > 0
+        assert sum(sizes(split)) == 200
+        if fields:
+            assert parts_that_share(table, split, 0 if "group" in fields else 1) == []
+
+
+def test_more_folds_than_groups_are_refused(make_table, random_rows) -> None:
+    """Each fold needs a group of its own, and one more must train."""
+    with pytest.raises(TrainError, match=r"has 5 groups by antigen, and train\.folds = 5 needs more than 5"):
+        make_split(config(split="group", folds=5, fold=1), make_table(random_rows(60)))

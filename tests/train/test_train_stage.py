@@ -12,13 +12,15 @@ from train.acceleration import has_compiler
 from train.config import TrainConfig
 from train.dataset import Matrix, build_dataset
 from train.errors import TrainError
+from train.owner import take
 from train.predict import predict_rows
 from train.rundir import RunDir
 from train.stage import run_train
 
 JSON_KEYS = {
     "run", "pairs", "epochs", "best_epoch", "seconds", "setup_seconds", "pairs_per_second",
-    "waited_fraction", "peak_memory_bytes", "valid", "test", "baselines",
+    "waited_fraction", "peak_memory_bytes", "valid", "test", "baselines", "split", "near_identity", "seen",
+    "unseen", "within", "bounds", "ceiling",
 }  # fmt: skip
 
 
@@ -183,3 +185,23 @@ def test_a_config_that_cannot_run_is_refused_by_name(tmp_path, field, value) -> 
     """The message names field, value and rule."""
     with pytest.raises(TrainError, match=f"train.{field} = "):
         TrainConfig(run=tmp_path, **{field: value})
+
+
+def test_a_table_that_changed_does_not_go_on_with_the_run(train, tmp_path) -> None:
+    """A run belongs to the bytes of its table (entry 35 of the catalogue of bad input)."""
+    config = TrainConfig(run=tmp_path / "run", widths=(8,), batch_size=32, epochs=2)
+    source, resolved = train.source, {"train": {"run": "run"}}
+    assert run_train(config, source.table, source.folders, resolved=resolved, stop=lambda: True).stopped
+    changed = replace(source.table, digest="0" * 64)
+    with pytest.raises(TrainError, match=r"pairs table \(SHA-256\) \('[0-9a-f]+' in the run, '0+' now\)"):
+        run_train(config, changed, source.folders, resolved=resolved, resume=True)
+
+
+def test_a_run_in_work_is_refused(train, tmp_path) -> None:
+    """It says which process has it, resumed or new, and touches nothing; when that one left, it goes on."""
+    with take(tmp_path / "run"):
+        for resume in (False, True):
+            with pytest.raises(TrainError, match=r"run is in use by process [0-9]+ on .*: wait for it"):
+                train(epochs=1, options={"resume": resume})
+        assert [path.name for path in (tmp_path / "run").iterdir()] == [".owner-1"]
+    assert train(epochs=1, options={"resume": True}).epochs == 1

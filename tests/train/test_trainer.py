@@ -5,13 +5,14 @@ import functools
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from train import build
 from train.checkpoint import Checkpointer
 from train.config import TrainConfig
-from train.dataset import build_dataset
 from train.errors import TrainError
+from train.kernel import find_kernel
+from train.material import Material
 from train.rundir import RunDir
 from train.splits import Split
 from train.trainer import Trainer
@@ -21,8 +22,7 @@ from train.trainer import Trainer
 def make_trainer(planted, tmp_path, monkeypatch):
     """Build small trainers: 201 pairs train, 51 validate, neither a multiple of a batch; compiled ones in Python."""
     source = planted(252)
-    dataset = build_dataset(source.table, source.folders)
-    part_N = np.repeat([0, 1], [201, 51]).astype(np.int8)
+    split = Split(part_N=np.repeat([0, 1], [201, 51]).astype(np.int8), kind="by hand", digest="")
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(build, "has_compiler", lambda: True)
 
@@ -30,10 +30,7 @@ def make_trainer(planted, tmp_path, monkeypatch):
         fixed = {"run": tmp_path / "run", "widths": (32, 16), "batch_size": 32, "epochs": 3, "precision": "fp32"}
         task = build.Task(
             config=TrainConfig(**{**fixed, **fields}),
-            table=source.table,
-            dataset=dataset,
-            split=Split(part_N=part_N, kind="by hand", digest=""),
-            device=torch.device("cpu"),
+            material=Material(source.table, source.folders, split, torch.device("cpu")),
         )
         return build.build_trainer(task)[0]
 
@@ -58,7 +55,7 @@ def gradients_of_steps(trainer: Trainer, folder) -> list[list[torch.Tensor]]:
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
         found.append([weight.grad.clone() for weight in weights])
 
-    handle = register_optimizer_step_pre_hook(keep)
+    handle = register_optimizer_step_post_hook(keep)
     fit(trainer, folder)
     handle.remove()
     return found
@@ -96,8 +93,20 @@ def test_compiled_and_recomputed_training_learns_the_same(make_trainer, tmp_path
     for name, mode, checkpointing in (("a", "off", "none"), ("b", "default", "wide")):
         trainer = make_trainer(compile=mode, checkpointing=checkpointing, dropout=0.0)
         fit(trainer, tmp_path / name)
-        histories.append([(line["train_rmse"], line["valid_rmse"]) for line in trainer.position.history])
+        histories.append([(line["train_loss"], line["valid_rmse"]) for line in trainer.position.history])
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+
+
+def test_training_with_the_kernel_learns_the_same(make_trainer, tmp_path, monkeypatch) -> None:
+    """In bf16, steps by the kernel and by torch end within 5 % of each other's error, with the same masks."""
+    histories = []
+    for name in ("kernel", "torch"):
+        trainer = make_trainer(precision="bf16", epochs=6, lr=1e-2, compile="off")
+        fit(trainer, tmp_path / name)
+        histories.append([line["valid_rmse"] for line in trainer.position.history])
+        monkeypatch.setattr(build, "find_kernel", lambda: (None, "for the test"))
+    assert histories[0] != histories[1] or find_kernel()[0] is None
+    np.testing.assert_allclose(*histories, rtol=0.05)
 
 
 def test_the_warm_up_changes_nothing(make_trainer, tmp_path) -> None:
@@ -122,9 +131,10 @@ def test_training_stops_early(make_trainer, tmp_path) -> None:
     assert trainer.position.epoch == trainer.position.stopper.best_epoch + 3
 
 
-def test_divergence_is_told(make_trainer, tmp_path) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_divergence_is_told(make_trainer, tmp_path, precision) -> None:
     """A loss that is no number ends training with the epoch and the rate."""
-    trainer = make_trainer(lr=1e38, clip=1e38, warmup=0.0)
+    trainer = make_trainer(lr=1e38, clip=1e38, warmup=0.0, precision=precision)
     with pytest.raises(TrainError, match=r"diverged in epoch \d \(train.lr = 1e\+38\)"):
         fit(trainer, tmp_path / "run")
 

