@@ -35,8 +35,8 @@ class EmbedConfig:
     """Overrides `precision` for the antigen encoder."""
     threshold: float = 6.0
     """Outlier threshold of `int8-bnb`; 0 turns the 16-bit outlier columns off."""
-    pooling: Literal["residues", "card"] = "residues"
-    """`residues` averages residues only; `card` is the published IgT5 recipe, which counts the separator too."""
+    pooling: Literal["mean", "card"] = "mean"
+    """`mean` averages residues only; `card` is the published IgT5 recipe, which counts the separator too."""
     single_chain: Model = Model("same")
     """Antibodies without light chain: `same` encoder, `error`, or another hub id or local folder."""
     single_chain_revision: str = ""

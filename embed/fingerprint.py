@@ -15,6 +15,8 @@ _FAMILY = {"t5": "igt5", "esm": "esm2"}
 _EXPECTED = {"antibody": "t5", "antigen": "esm"}
 _WIDTH = {"t5": "d_model", "esm": "hidden_size"}
 """What config.json calls the width of a vector."""
+_POOLED = {"mean": "residues", "card": "card"}
+"""What fingerprints call a pooling."""
 _COSMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 """Keys of config.json that change no vector."""
 
@@ -140,7 +142,7 @@ def _facts(config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint
         "libraries": {name: _major(name) for name in ("torch", "transformers")},
     }
     if role == "antibody":
-        return facts | {"input": "heavy </s> light </s>", "pooling": f"mean, float32, {config.pooling}"}
+        return facts | {"input": "heavy </s> light </s>", "pooling": f"mean, float32, {_POOLED[config.pooling]}"}
     long = {"policy": config.long, "window": config.window}
     if config.long == "window":
         long["stride"] = config.stride

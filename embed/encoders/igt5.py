@@ -20,7 +20,7 @@ class IgT5(Encoder):
 
     pad_id = PROT_T5.pad
 
-    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Literal["residues", "card"]) -> None:
+    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Literal["mean", "card"]) -> None:
         from transformers import T5EncoderModel, T5Tokenizer
 
         self.device = torch.device(arithmetic.device)

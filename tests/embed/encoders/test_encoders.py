@@ -44,14 +44,14 @@ def vectors_of(encoder, sequences, config, *, budget=600, edges=None, order=None
     return vector_ND
 
 
-def plain_antibody(folder, antibody, *, pooling="residues"):
+def plain_antibody(folder, antibody, *, pooling="mean"):
     """One antibody through T5EncoderModel and T5Tokenizer alone."""
     model = T5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval()
     heavy, light = antibody
     text = " ".join(heavy) + (f" </s> {' '.join(light)}" if light else "")
     encoded = T5Tokenizer.from_pretrained(folder)(text, return_tensors="pt", return_special_tokens_mask=True)
     mask = encoded.pop("special_tokens_mask")[0].bool()
-    if pooling == "residues":
+    if pooling == "mean":
         mask = mask | (encoded.input_ids[0] == 1)
     with torch.inference_mode():
         hidden_LD = model(**encoded).last_hidden_state[0]
@@ -93,7 +93,7 @@ def test_card_pooling_counts_the_separator(checkpoints, embed_config):
     antibody = (sequences_of([40])[0], sequences_of([30], seed=1)[0])
     encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic("fp32"), "card")
     vector_1D = vectors_of(encoder, [antibody], embed_config)
-    card, residues = (plain_antibody(checkpoints / "igt5", antibody, pooling=p) for p in ("card", "residues"))
+    card, residues = (plain_antibody(checkpoints / "igt5", antibody, pooling=p) for p in ("card", "mean"))
     assert relative_error(vector_1D, card[None]) < 1e-5 < relative_error(vector_1D, residues[None])
 
 
