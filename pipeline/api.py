@@ -96,7 +96,7 @@ def train(
         from pipeline.config import CALL
         from pipeline.training import train_from_store
 
-        named = Path(CALL if config is None else config)
+        named = Path(CALL if config is None else config)  # for what is said of it
         result, report = train_from_store(settings, named, resume=resume, started=started, progress=told, stop=stop)
     if report.note:
         warnings.warn(report.note, stacklevel=2)
@@ -139,9 +139,9 @@ def predict(
         from pipeline.predict import predict_pairs
 
         result, table = predict_pairs(
-            Path(run),
-            Path(pairs),
-            None if out is None else Path(out),
+            Path(run).expanduser(),
+            Path(pairs).expanduser(),
+            None if out is None else Path(out).expanduser(),
             ensemble=ensemble,
             top=top,
             clock=lambda: time.time() - started,
@@ -157,7 +157,7 @@ def _settings(config: _Where | None, **sections: Section | None) -> "Config":
     from pipeline.config import load_with
 
     given = {name: section for name, section in sections.items() if section is not None}
-    return load_with(None if config is None else Path(config), given)
+    return load_with(None if config is None else Path(config).expanduser(), given)
 
 
 @contextmanager

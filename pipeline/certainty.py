@@ -56,11 +56,11 @@ def of_ensemble(sweep: Path) -> Certainty:
         members=[sweep / member for member in found.members],
         columns=found.columns,
         coverage=found.coverage,
-        notes=_too_few(found.calibration, int(str(found.valid["n"]))),
+        notes=_too_few(found.calibration, found.valid["n"]),
     )
 
 
-def _too_few(calibration: Calibration, valid: int) -> list[str]:
+def _too_few(calibration: Calibration, valid: object) -> list[str]:
     return [
         f"No interval of {level * 100:.0f} %: it takes {fewest_pairs(level)} validation pairs, and there are {valid}."
         for level in LEVELS

@@ -68,8 +68,8 @@ class Nearest:
         place_P = np.repeat(start_R - (np.cumsum(count_R) - count_R), count_R) + np.arange(count_R.sum())
         candidate_C = np.unique(self._holder_P[place_P])
         bits_W = kmer_bits(query, self._bits_NW.shape[1])
-        shared_C = np.bitwise_count(self._bits_NW[candidate_C] & bits_W).sum(axis=1)
-        most_C = np.maximum(self._bits_N[candidate_C], np.bitwise_count(bits_W).sum())
+        shared_C = np.bitwise_count(self._bits_NW[candidate_C] & bits_W).sum(axis=1, dtype=np.int64)
+        most_C = np.maximum(self._bits_N[candidate_C], np.bitwise_count(bits_W).sum(dtype=np.int64))
         order: Index = np.argsort(-shared_C / np.maximum(most_C, 1), kind="stable")[:_FINALISTS]
         return candidate_C[order].astype(np.int64)
 

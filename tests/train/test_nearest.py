@@ -38,30 +38,27 @@ def test_whatever_is_ninety_percent_identical_is_found(length) -> None:
 
 
 def test_far_relatives_are_found_and_strangers_are_not() -> None:
-    """Half of the residues changed, the relative is found; a sequence of other letters shares no word at all."""
+    """A third of the residues changed, the relative is found; a sequence of other letters shares no word at all."""
     random = np.random.default_rng(0)
-    known = [drawn(random, 300) for _ in range(200)]
+    known = [drawn(random, 300) for _ in range(100)]
     index = Nearest(known)
-    queries = [mutant(random, sequence, 130) for sequence in known[:50]]
-    found = [index.identity(query, enough=0.9) for query in queries]
-    best = [max(identities(query, known)) for query in queries]
-    assert np.mean(np.isclose(found, best)) >= 0.9
-    assert (np.array(found) <= np.array(best) + 1e-12).all()
+    for sequence in known[:40]:
+        query = mutant(random, sequence, 110)
+        assert index.identity(query, enough=0.9) == identities(query, [sequence])[0] > 0.6
     assert index.identity("X" * 50, enough=0.9) == 0.0
 
 
 def test_a_framework_that_all_share_hides_no_family() -> None:
-    """3,000 chains of one framework in 150 families: a new member's own family is found, not just any chain."""
+    """2,000 chains of one framework in 100 families: a new member's own family is found, not just any chain."""
     random = np.random.default_rng(1)
-    frame, families = drawn(random, 90), [drawn(random, 30) for _ in range(150)]
+    frame, families = drawn(random, 90), [drawn(random, 30) for _ in range(100)]
     known = [mutant(random, frame, 3) + mutant(random, family, 1) for family in families for _ in range(20)]
     index = Nearest([known[at] for at in random.permutation(len(known))])
-    queries = [mutant(random, frame, 3) + mutant(random, family, 1) for family in families[:40]]
-    best = np.array([max(identities(query, known)) for query in queries])
-    found = np.array([index.identity(query, enough=1.1) for query in queries])
-    strangers = np.array([max(identities(query, known[-20:])) for query in queries])
-    assert (best - found).max() < 0.05
-    assert (found > strangers + 0.05).all()
+    for number, family in enumerate(families[:20]):
+        query = mutant(random, frame, 3) + mutant(random, family, 1)
+        own = max(identities(query, known[20 * number : 20 * number + 20]))
+        assert own - 0.03 < index.identity(query, enough=1.1) <= own
+        assert max(identities(query, known[-20:])) < 0.85
 
 
 def test_how_the_sequences_are_cut_changes_no_answer(monkeypatch) -> None:
@@ -80,7 +77,7 @@ def test_how_the_sequences_are_cut_changes_no_answer(monkeypatch) -> None:
 def test_of_a_word_the_first_holders_are_listed_once_each() -> None:
     """Against a dict of words."""
     random = np.random.default_rng(3)
-    known = ["".join(random.choice(list("ACDX"), int(random.integers(5, 40)))) for _ in range(200)]
+    known = ["".join(random.choice(list("ADX"), int(random.integers(5, 40)))) for _ in range(200)]
     index, holders = Nearest(known), {}
     for number, sequence in enumerate(known):
         for word in dict.fromkeys(sequence[at : at + 5] for at in range(len(sequence) - 4)):
