@@ -3,12 +3,16 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NewType
+from typing import Literal, NewType, TypeGuard, get_args
 
 from embed.errors import EmbedError
 
 Model = NewType("Model", str)
-"""A Hugging Face hub id (`owner/name`) or an absolute local folder."""
+"""A Hugging Face hub id (`owner/name`), an absolute local folder, or a `Table`."""
+
+Table = Literal["onehot", "blosum62"]
+"""Encoders without a model, which look each residue up in a table."""
+TABLES: tuple[str, ...] = get_args(Table)
 
 Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp16", "fp32"]
 
@@ -18,9 +22,9 @@ class EmbedConfig:
     """Section `[embed]`: which encoders read the sequences, how, and where the vectors go."""
 
     antibody: Model
-    """Antibody encoder: hub id or local folder of a T5 encoder (IgT5)."""
+    """Antibody encoder: hub id or local folder of a T5 encoder (IgT5); or `onehot`, `blosum62`, without a model."""
     antigen: Model
-    """Antigen encoder: hub id or local folder of an ESM-2 model."""
+    """Antigen encoder: hub id or local folder of an ESM-2 model; or `onehot`, `blosum62`, without a model."""
     store: Path
     """Folder of the store; one store may hold any number of tables, encoders and precisions."""
     antibody_revision: str = ""
@@ -38,7 +42,7 @@ class EmbedConfig:
     pooling: Literal["mean", "card"] = "mean"
     """`mean` averages residues only; `card` is the published IgT5 recipe, which counts the separator too."""
     single_chain: Model = Model("same")
-    """Antibodies without light chain: `same` encoder, `error`, or another hub id or local folder."""
+    """Antibodies without light chain: `same` encoder, `error`, or another one."""
     single_chain_revision: str = ""
     """Commit, tag or branch of the single-chain encoder on the hub."""
     long: Literal["window", "truncate", "error"] = "window"
@@ -103,6 +107,11 @@ class EmbedConfig:
         """Tell the arithmetic of one encoder."""
         own = self.antibody_precision if role == "antibody" else self.antigen_precision
         return own or self.precision
+
+
+def is_table(model: str) -> TypeGuard[Table]:
+    """Tell whether an encoder is a table in place of a model."""
+    return model in TABLES
 
 
 def _refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:

@@ -5,8 +5,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from embed.config import EmbedConfig, Model, Precision
+from embed.config import EmbedConfig, Model, Precision, is_table
 from embed.encoders.checkpoint import Checkpoint, open_checkpoint, weights_digest
+from embed.encoders.lookup import Lookup
 from embed.errors import EncoderError
 from embed.imported import IMPORTED, is_imported, open_imported
 from embed.store.schema import fingerprint_digest
@@ -27,7 +28,7 @@ class Source:
 
     role: Literal["antibody", "antigen"]
     family: str
-    """`igt5`, `esm2` or `imported`."""
+    """`igt5`, `esm2`, `onehot`, `blosum62` or `imported`."""
     checkpoint: Checkpoint
     precision: Precision
     facts: dict[str, object]
@@ -37,6 +38,8 @@ class Source:
     store: Path
     imported: Path | None = None
     """Folder of vectors that came from a file; None where the encoder makes them."""
+    lookup: Lookup | None = None
+    """What makes them without a model; None where one does."""
 
     @property
     def name(self) -> str:
@@ -53,6 +56,8 @@ class Source:
     @property
     def dim(self) -> int:
         """Width of a vector."""
+        if self.lookup is not None:
+            return self.lookup.dim
         return int(str(self.checkpoint.config[_WIDTH[str(self.checkpoint.config["model_type"])]]))
 
     @property
@@ -90,6 +95,8 @@ def find_sources(config: EmbedConfig) -> Sources:
 
 
 def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Model, revision: str) -> Source:
+    if is_table(model):
+        return _looked_up(config, Lookup(model, role))
     if is_imported(model):
         return _imported(config, role, model)
     checkpoint = open_checkpoint(model, revision)
@@ -126,6 +133,20 @@ def _imported(config: EmbedConfig, role: Literal["antibody", "antigen"], model: 
         fingerprint=fingerprint,
         store=config.store,
         imported=checkpoint.folder,
+    )
+
+
+def _looked_up(config: EmbedConfig, lookup: Lookup) -> Source:
+    facts = lookup.facts | {"vector_dtype": config.vector_dtype}
+    return Source(
+        role=lookup.role,
+        family=lookup.name,
+        checkpoint=Checkpoint(model=lookup.name, revision="", folder=config.store, config={}, weights=()),
+        precision="fp32",  # whatever the config says: the table is exact
+        facts=facts,
+        fingerprint=fingerprint_digest(facts),
+        store=config.store,
+        lookup=lookup,
     )
 
 

@@ -4,7 +4,7 @@
 2. fingerprint the encoders, and take away what the store holds under these fingerprints
 3. load each encoder that has something left to read, and prove that it still gives the store's vectors
 4. run it over batches of like length, and publish shards
-With nothing left to read, torch is never imported.
+With nothing left for a model to read, torch is never imported: `onehot` and `blosum62` are looked up in a table.
 """
 
 import time
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embed.config import EmbedConfig
+from embed.config import EmbedConfig, is_table
 from embed.errors import EmbedError
-from embed.fingerprint import Sources, find_sources
+from embed.fingerprint import Source, Sources, find_sources
+from embed.golden import prove_lookup
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces, measure
 from embed.result import EmbedResult, peak_memory_bytes
@@ -25,6 +26,9 @@ from embed.store.writer import ShardWriter, create_folder
 from embed.work import Work, left_to_read
 
 # N sequences, K bytes of a key, B sequences in a batch, D width
+
+_LOOKED_UP_AT_ONCE = 512
+"""Sequences: some 20 MB of vectors."""
 
 REJECTED = "rejected.csv"
 """File of the store with the rows that the last table had rejected."""
@@ -79,7 +83,10 @@ def run_embed(
     too_large: list[str] = []
     for missing, _ in work:
         if len(missing) and not result.stopped:
-            too_large += _embed(config, missing, result, progress, stop)
+            if missing.source.lookup is not None:
+                _look_up(config, missing, result, progress, stop)
+            else:
+                too_large += _embed(config, missing, result, progress, stop)
     result.seconds = time.time() - started
     result.peak_memory_bytes = peak_memory_bytes()
     if too_large:
@@ -96,7 +103,7 @@ def read_table(config: EmbedConfig, pairs: PairsConfig) -> PairTable:
     Raises:
         PairsError: The table cannot be used as it is.
     """
-    longest = config.window if config.long == "error" else None
+    longest = config.window if config.long == "error" and not is_table(config.antigen) else None
     return read_pairs(pairs, single_chain=config.single_chain != "error", longest_antigen=longest)
 
 
@@ -121,14 +128,7 @@ def _embed(
     folder = create_folder(config.store, work.source.name, work.source.facts, work.source.resolved)
     prove(encoder, work.source, folder, config)
     result.setup_seconds += time.time() - before
-    writer = ShardWriter(
-        folder,
-        fingerprint=work.source.fingerprint,
-        dim=encoder.dim,
-        dtype=config.vector_dtype,
-        shard_rows=config.shard_rows,
-    )
-    with writer:
+    with _writer(config, work.source, folder, encoder.dim) as writer:
 
         def write(index_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float32]) -> None:
             writer.add(work.key_NK[index_B], vector_BD, work.length_N[index_B])
@@ -149,7 +149,45 @@ def _embed(
     return [f"{work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
 
 
+def _look_up(
+    config: EmbedConfig, work: Work, result: EmbedResult, progress: Progress, stop: Callable[[], bool]
+) -> None:
+    """Embed without a model; a residue counts as a token."""
+    lookup, before = work.source.lookup, time.time()
+    assert lookup is not None
+    folder = create_folder(config.store, work.source.name, work.source.facts, work.source.resolved)
+    prove_lookup(work.source, folder)
+    phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
+    done, total = 0, int(work.length_N.sum())
+    with _writer(config, work.source, folder, lookup.dim) as writer:
+        for start in range(0, len(work), _LOOKED_UP_AT_ONCE):
+            if stop():
+                result.stopped = True
+                break
+            index_B = np.arange(start, min(start + _LOOKED_UP_AT_ONCE, len(work)))
+            writer.add(work.key_NK[index_B], lookup.encode(work.sequences.take(index_B)), work.length_N[index_B])
+            result.embedded += len(index_B)
+            done += int(work.length_N[index_B].sum())
+            progress(phase, done, total)
+    seconds = time.time() - before
+    result.tokens += done
+    result.padded_tokens += done
+    result.encoding_seconds += seconds
+    result.busy_seconds += seconds
+
+
+def _writer(config: EmbedConfig, source: Source, folder: Path, dim: int) -> ShardWriter:
+    return ShardWriter(
+        folder,
+        fingerprint=source.fingerprint,
+        dim=dim,
+        dtype=config.vector_dtype,
+        shard_rows=config.shard_rows,
+    )
+
+
 def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tuple[int, int]) -> EmbedResult:
+    windows = config.long == "window" and sources.antigen.lookup is None
     by_use = {"paired": sources.paired, "single": sources.single, "antigen": sources.antigen}
     return EmbedResult(
         pairs=table.rows,
@@ -157,9 +195,9 @@ def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tup
         antibodies=len(table.antibodies),
         antigens=len(table.antigens),
         single_chain=sum(light is None for _, light in table.antibodies),
-        windowed=sum(len(antigen) > config.window for antigen in table.antigens) if config.long == "window" else 0,
+        windowed=sum(len(antigen) > config.window for antigen in table.antigens) if windows else 0,
         store=str(config.store),
-        precision={"antibody": config.precision_of("antibody"), "antigen": config.precision_of("antigen")},
+        precision={"antibody": sources.paired.precision, "antigen": sources.antigen.precision},
         fingerprints={use: source.name for use, source in by_use.items()},
         revisions={use: source.checkpoint.revision for use, source in by_use.items() if source.checkpoint.revision},
         normalised=dict(table.normalised),

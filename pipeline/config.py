@@ -12,7 +12,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-from embed.config import EmbedConfig, Model
+from embed.config import TABLES, EmbedConfig, Model
 from embed.pairs import PairsConfig
 from pipeline.cluster import ClusterConfig
 from pipeline.errors import ConfigError
@@ -29,7 +29,11 @@ SECTIONS: Mapping[str, type] = {
     "cluster": ClusterConfig,
 }
 
-_WORDS = {("embed", "single_chain"): ("same", "error")}
+_WORDS = {
+    ("embed", "antibody"): TABLES,
+    ("embed", "antigen"): TABLES,
+    ("embed", "single_chain"): ("same", "error", *TABLES),
+}
 """What a model's field may say instead of naming one."""
 
 CALL = "the call"

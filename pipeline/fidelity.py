@@ -9,7 +9,7 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from embed.pairs import PairTable
 from embed.stage import read_table
 from embed.store.durable import replace_file
 from pipeline.config import Config
+from pipeline.errors import ConfigError
 from pipeline.fidelity_advice import BOUND, Candidate, Choice, choose, sentence
 from pipeline.fidelity_ridge import ridge_scores, why_not
 from pipeline.fidelity_sample import ROLES, Role, residues_of, sample_pairs, sequences_of
 from pipeline.fidelity_scores import Score, VectorFidelity, compare_scores, compare_vectors
 from pipeline.fidelity_train import RegressorRow, RegressorTrial
-from pipeline.fidelity_vectors import REFERENCE, Arm, Arms, Encoded, encode_arms
+from pipeline.fidelity_vectors import REFERENCE, Arm, Arms, Encoded, encode_arms, is_looked_up
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.splits import make_split
@@ -32,6 +33,8 @@ Progress = Callable[[str, int, int], None]
 
 FILE = "fidelity.json"
 """File of the store that keeps the last result, for the reports."""
+
+EXACT = "vectors that are looked up in a table are exact in every precision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +106,7 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
         progress: Told the residues encoded and the steps trained.
 
     Raises:
+        ConfigError: No model reads anything.
         EmbedError: The table or a checkpoint cannot be used as it is.
         TrainError: The regressor cannot be trained as `train` says.
     """
@@ -113,14 +117,20 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
         _refuse_untrainable(train, table)
     with tempfile.TemporaryDirectory(prefix="bindcache-") as folder:
         embed = replace(config.embed, store=Path(folder))  # for the memory of weights' digests alone
+        exact = {role for role in ROLES if is_looked_up(embed, table, role)}
+        if len(exact) == len(ROLES):
+            raise ConfigError(
+                f'embed.antibody = "{embed.antibody}" and embed.antigen = "{embed.antigen}": {EXACT}, so there is '
+                "nothing to measure; name a hub id or a folder for one of them."
+            )
         trial = None if train is None else RegressorTrial(embed, train, table, progress)
-        comparison = _Comparison(table)
+        comparison = _Comparison(table, exact)
         for arm, arms in encode_arms(embed, table, progress):
             comparison.add(arm, arms)
             vectors = {role: each for role, each in arms.items() if not isinstance(each, str)}
             if trial is not None and len(vectors) == len(ROLES):
                 trial.add(arm, vectors)
-    choices = {role: _choose(fidelity) for role, fidelity in comparison.roles.items()}
+    choices = {role: _choose(fidelity) for role, fidelity in comparison.roles.items() if role not in exact}
     result = Fidelity(
         pairs=len(table.id),
         pairs_of_table=len(whole.id),
@@ -136,18 +146,21 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
 
 
 class _Comparison:
-    """Takes the arms in, the reference first, and keeps their rows but not their vectors."""
+    """Takes the arms in, the reference first, and keeps their rows but not their vectors.
 
-    def __init__(self, table: PairTable) -> None:
+    Of roles whose vectors are exact, the reference alone has a row.
+    """
+
+    def __init__(self, table: PairTable, exact: Collection[Role]) -> None:
         self._table = table
+        self._exact = exact
         self._reference: dict[Role, Encoded] = {}
         self.roles: dict[Role, RoleFidelity] = {}
         for role in ROLES:
             sequences = sequences_of(table, role)
             residues = int(residues_of(table, role).sum())
-            self.roles[role] = RoleFidelity(
-                sequences=len(sequences), residues=residues, not_judged=why_not(table, role)
-            )
+            not_judged = EXACT if role in exact else why_not(table, role)
+            self.roles[role] = RoleFidelity(sequences=len(sequences), residues=residues, not_judged=not_judged)
 
     def add(self, arm: Arm, arms: Arms) -> None:
         """Compare an arm's vectors with the reference's."""
@@ -159,7 +172,7 @@ class _Comparison:
             encoded = arms[role]
             if isinstance(encoded, str):
                 fidelity.skipped[arm.name] = encoded
-            else:
+            elif role not in self._exact or arm == REFERENCE:
                 fidelity.rows.append(self._row(role, arm, encoded))
 
     def _row(self, role: Role, arm: Arm, encoded: Encoded) -> Row:

@@ -3,6 +3,7 @@
 Shapes: N distinct sequences of a role, D width of a vector.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -112,6 +113,11 @@ def encode_role(
         )
     vector_ND, seconds = np.empty((len(sequences), widths[0]), np.float32), 0.0
     for source, index in readers:
+        if source.lookup is not None:
+            before = time.perf_counter()
+            vector_ND[index] = source.lookup.encode(sequences.take(index))
+            seconds += time.perf_counter() - before
+            continue
         encoder = (opener or open_encoder)(source, config)
         encoded = _time(encoder, sequences.take(index), config)
         vector_ND[index] = encoded.vector_ND
@@ -129,6 +135,11 @@ def readers_of(config: EmbedConfig, table: PairTable, role: Role) -> list[tuple[
     alone_N = table.antibodies.alone()
     readers = [(sources.paired, np.flatnonzero(~alone_N)), (sources.single, np.flatnonzero(alone_N))]
     return [(source, index) for source, index in readers if len(index)]
+
+
+def is_looked_up(config: EmbedConfig, table: PairTable, role: Role) -> bool:
+    """Tell whether no model reads any sequence of a role."""
+    return all(source.lookup is not None for source, _ in readers_of(config, table, role))
 
 
 def _time(encoder: Encoder, sequences: Antibodies | Texts, config: EmbedConfig) -> Encoded:

@@ -46,6 +46,7 @@ def import_command(*, table: Path, layout: str, sequences: Path | None, unit: st
     """
     from dataclasses import asdict
 
+    from pipeline.beginning import FEW_PAIRS, begins_without_model, embed_section
     from pipeline.output import report, two_columns
     from pipeline.public.convert import import_table
     from pipeline.public.registry import LAYOUTS
@@ -61,7 +62,11 @@ def import_command(*, table: Path, layout: str, sequences: Path | None, unit: st
         facts += [(f"  {count:,}", reason) for reason, count in list(result.reasons.items())[:_SHOWN]]
     section = ["[pairs]", f'path = "{out}"', 'id = "id"', 'affinity = "affinity"']
     section += ['censored = "drop"'] if result.bounds else []
-    config = "\n".join(f"  {line}" for line in section)
+    few = begins_without_model(result.pairs)
+    section += ["", *embed_section()] if few else []
+    config = "\n".join(f"  {line}".rstrip() for line in section)
+    if few:
+        config += f"\n\nUnder {FEW_PAIRS:,} pairs, begin without a model; see docs/encoders.md."
     report(asdict(result), f"{two_columns(facts)}\n\nIn the config:\n{config}", as_json=as_json)
 
 

@@ -1,6 +1,7 @@
 """What a regressor has to beat: the mean, and ridge regression on simple and on the same features.
 
-Shapes: N training pairs, M pairs asked for, U distinct sequences, F features of a pair, P penalties.
+Shapes: N training pairs, M pairs asked for, U distinct sequences, F features of a pair that vary in training, P
+penalties.
 """
 
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def _ridge_scores(dataset: Dataset, split: Split) -> dict[str, object]:
 class Ridge:
     """A linear model of pKd on standardised features."""
 
+    column_F: Index
+    """Which features vary in training."""
     mean_F: Float
     scale_F: Float
     """Standard deviation in training; infinite where a feature is constant, which takes it out."""
@@ -70,7 +73,7 @@ class Ridge:
 
     def predict(self, dataset: Dataset, index_M: Index) -> Float:
         """Predict pKd, [M]."""
-        standard = _Standardised(dataset, self.mean_F, self.scale_F)
+        standard = _Standardised(dataset, self.column_F, self.mean_F, self.scale_F)
         parts = [standard.block(part) @ self.weight_F for part in standard.cut(index_M)]
         return self.bias + np.concatenate([np.zeros(0), *parts])
 
@@ -78,26 +81,21 @@ class Ridge:
 def fit_ridge(dataset: Dataset, train: Index, valid: Index) -> Ridge:
     """Solve ridge regression for all penalties at once and keep the one with the least validation error.
 
-    With X standardised and XtX = Q diag(v) Qt, the weights are Q diag(1 / (v + penalty)) Qt Xt y.
+    With X standardised and XtX = Q diag(v) Qt, the weights are Q diag(1 / (v + penalty)) Qt Xt y; with
+    XXt = Q diag(v) Qt, which is smaller where pairs are fewer, they are Xt Q diag(1 / (v + penalty)) Qt y.
     """
     standard = _standardise(dataset, train)
     target_N = dataset.target_N[train].astype(np.float64)
     bias = float(target_N.mean())
-    gram_FF, moment_F = np.zeros((dataset.dim, dataset.dim)), np.zeros(dataset.dim)
-    for part in standard.cut(train):
-        block_BF = standard.block(part)
-        gram_FF += block_BF.T @ block_BF
-        moment_F += block_BF.T @ (dataset.target_N[part] - bias)
-    gram_FF /= len(train)
-    value_F, vector_FF = np.linalg.eigh(gram_FF)
-    shrunk_FP = (vector_FF.T @ moment_F / len(train))[:, None] / (np.maximum(value_F, 0)[:, None] + PENALTIES)
-    weight_FP = vector_FF @ shrunk_FP
+    solve = _by_pairs if len(train) < len(standard.column_F) else _by_features
+    weight_FP = solve(standard, train, target_N - bias)
     error_P = np.zeros(len(PENALTIES))
     for part in standard.cut(valid):
         difference_BP = standard.block(part) @ weight_FP - (dataset.target_N[part] - bias)[:, None]
         error_P += (difference_BP**2).sum(axis=0)
     best = int(error_P.argmin())
     return Ridge(
+        column_F=standard.column_F,
         mean_F=standard.mean_F,
         scale_F=standard.scale_F,
         weight_F=weight_FP[:, best],
@@ -106,11 +104,39 @@ def fit_ridge(dataset: Dataset, train: Index, valid: Index) -> Ridge:
     )
 
 
+def _by_features(standard: "_Standardised", train: Index, centred_N: Float) -> Float:
+    """Solve by the Gram matrix of features, [F, F]; the weights under each penalty, [F, P]."""
+    features = len(standard.column_F)
+    gram_FF, moment_F, done = np.zeros((features, features)), np.zeros(features), 0
+    for part in standard.cut(train):
+        block_BF = standard.block(part)
+        gram_FF += block_BF.T @ block_BF
+        moment_F += block_BF.T @ centred_N[done : done + len(part)]
+        done += len(part)
+    gram_FF /= len(train)
+    value_F, vector_FF = np.linalg.eigh(gram_FF)
+    weight_FP: Float = vector_FF @ _shrunk(value_F, vector_FF.T @ moment_F / len(train))
+    return weight_FP
+
+
+def _by_pairs(standard: "_Standardised", train: Index, centred_N: Float) -> Float:
+    """Solve by the Gram matrix of pairs, [N, N]; the weights under each penalty, [F, P]."""
+    x_NF = np.concatenate([standard.block(part) for part in standard.cut(train)])
+    value_N, vector_NN = np.linalg.eigh(x_NF @ x_NF.T / len(train))
+    weight_FP: Float = x_NF.T @ (vector_NN @ _shrunk(value_N, vector_NN.T @ centred_N / len(train)))
+    return weight_FP
+
+
+def _shrunk(value: Float, moment: Float) -> Float:
+    return moment[:, None] / (np.maximum(value, 0)[:, None] + PENALTIES)
+
+
 @dataclass(frozen=True, slots=True)
 class _Standardised:
     """Features of pairs in float64, some pairs at a time."""
 
     dataset: Dataset
+    column_F: Index
     mean_F: Float
     scale_F: Float
 
@@ -118,21 +144,22 @@ class _Standardised:
         return list(blocks(index_M, self.dataset.dim))
 
     def block(self, index_B: Index) -> Float:
-        block_BF = self.dataset.features(index_B) - self.mean_F
+        block_BF = self.dataset.features(index_B)[:, self.column_F] - self.mean_F
         block_BF /= self.scale_F
         return block_BF
 
 
 def _standardise(dataset: Dataset, train: Index) -> _Standardised:
-    sum_F, square_F = np.zeros(dataset.dim), np.zeros(dataset.dim)
+    column_F = dataset.varying(train)
+    sum_F, square_F = np.zeros(len(column_F)), np.zeros(len(column_F))
     for part in blocks(train, dataset.dim):
-        sum_F += dataset.features(part).sum(axis=0, dtype=np.float64)
+        sum_F += dataset.features(part)[:, column_F].sum(axis=0, dtype=np.float64)
     mean_F = sum_F / len(train)
     for part in blocks(train, dataset.dim):
-        square_F += ((dataset.features(part) - mean_F) ** 2).sum(axis=0)
+        square_F += ((dataset.features(part)[:, column_F] - mean_F) ** 2).sum(axis=0)
     deviation_F = np.sqrt(square_F / len(train))
     told = deviation_F > np.finfo(np.float32).eps * np.abs(mean_F)  # below that, float32 tells rounding
-    return _Standardised(dataset, mean_F, np.where(told, deviation_F, np.inf))
+    return _Standardised(dataset, column_F, mean_F, np.where(told, deviation_F, np.inf))
 
 
 def _with_composition(dataset: Dataset, table: PairTable) -> Dataset:

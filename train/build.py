@@ -63,6 +63,7 @@ def build_trainer(
 def build_regressor(task: Task) -> Regressor:
     """Make the network with the statistics of the training pairs, on the device; seeds torch's random numbers."""
     config, material = task.config, task.material
+    antibody, antigen = material.preparations(config.features)
     torch.manual_seed(config.seed)
     regressor = Regressor(
         material.dataset.antibodies.dim,
@@ -70,8 +71,8 @@ def build_regressor(task: Task) -> Regressor:
         widths=config.layers,
         dropout=config.dropout,
         checkpointing=config.checkpointing,
+        axes=(antibody.axes, antigen.axes),
     )
-    antibody, antigen = material.preparations(config.features)
     regressor.fit(antibody, antigen, target_mean=material.target_mean, target_std=material.target_std)
     return regressor.to(material.device)
 

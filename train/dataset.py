@@ -77,6 +77,15 @@ class Matrix:
                 out_BD[place] = reader.read(location_B[place])
         return out_BD
 
+    def varying(self, row_U: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Tell which columns are not the same number in all of these rows, bool [D]."""
+        low_D, high_D = np.full(self.dim, np.inf, np.float32), np.full(self.dim, -np.inf, np.float32)
+        for index_B in blocks(row_U, self.dim):
+            block_BD = self.gather(index_B)
+            np.minimum(low_D, block_BD.min(axis=0), out=low_D)
+            np.maximum(high_D, block_BD.max(axis=0), out=high_D)
+        return low_D < high_D
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
@@ -108,6 +117,12 @@ class Dataset:
         """Gather antibody and antigen vectors of pairs side by side, [B, F]."""
         row_B2 = self.row_N2[index_B]
         return np.hstack([self.antibodies.gather(row_B2[:, 0]), self.antigens.gather(row_B2[:, 1])])
+
+    def varying(self, index_M: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """List the features that are not the same number in all of these pairs."""
+        used = (np.unique(row_M) for row_M in self.row_N2[index_M].T)
+        sides = (side.varying(row_U) for side, row_U in zip((self.antibodies, self.antigens), used, strict=True))
+        return np.flatnonzero(np.concatenate(list(sides)))
 
 
 def distinct_rows(row_M2: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], list[npt.NDArray[np.int64]]]:

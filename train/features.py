@@ -1,9 +1,11 @@
 """How vectors are prepared for the regressor, by the statistics of the training pairs.
 
-Shape suffixes: U distinct vectors, D their width.
+Shape suffixes: U distinct vectors of the training pairs, D their width, V columns that vary, A axes, K numbers of a
+prepared vector.
 """
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,14 +25,21 @@ Measured (benchmarks/NOTES.md): 1e-5 to 1e-3 serve alike; a smaller share blows 
 """
 _CONSTANT = 1e-12
 """A variance below this share of the largest squared mean is float32 rounding: the column carries nothing."""
+_ALIGNED = 16
+"""Prepared vectors are a multiple of this wide where vectors allow: products of odd widths are slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """`(vector - mean_D) @ map_DD` is what the network reads; both float32."""
+    """`(vector - mean_D) @ map_DK` is what the network reads; both float32."""
 
     mean_D: npt.NDArray[np.float32]
-    map_DD: npt.NDArray[np.float32]
+    map_DK: npt.NDArray[np.float32]
+
+    @property
+    def axes(self) -> int:
+        """Numbers of a prepared vector."""
+        return int(self.map_DK.shape[1])
 
 
 def fit_preparation(
@@ -42,22 +51,31 @@ def fit_preparation(
         matrix: Distinct vectors, [U, D] float32.
         count_U: Training pairs that use each vector; the statistics are those of the pairs.
         features: `standardise` divides each column by its deviation; `whiten` turns to principal axes
-            first. Columns or axes that are constant in training become 0.
+            first. Columns or axes that are constant in training are left out.
     """
-    mean_D, covariance_DD = _moments(matrix, count_U)
+    used = np.flatnonzero(count_U)
+    column_V = np.flatnonzero(matrix.varying(used))
+    share_U = count_U[used] / float(count_U.sum())
+    mean_D = _mean(matrix, used, share_U)
     nothing = _CONSTANT * float(np.max(mean_D**2, initial=0.0))
+    centred = _Centred(matrix, used, share_U, mean_D, column_V)
     if features == "standardise":
-        map_DD = np.diag(_inverse_root(np.diag(covariance_DD), nothing, ridge=0.0))
+        map_VA = np.diag(_inverse_root(centred.variances(), nothing, ridge=0.0))
     else:
-        variance_D, axis_DD = np.linalg.eigh(covariance_DD)
-        map_DD = axis_DD * _inverse_root(variance_D, nothing, ridge=RIDGE)
-    return Preparation(mean_D.astype(np.float32), map_DD.astype(np.float32))
+        variance_A, axis_VA = centred.principal_axes()
+        noise = np.finfo(np.float64).eps * len(used) * np.max(variance_A, initial=0.0)
+        map_VA = axis_VA * _inverse_root(variance_A, max(nothing, noise), ridge=RIDGE)
+    map_VA = map_VA[:, map_VA.any(axis=0)]
+    axes = min(matrix.dim, -(-max(1, map_VA.shape[1]) // _ALIGNED) * _ALIGNED)
+    map_DK = np.zeros((matrix.dim, axes), np.float32)
+    map_DK[column_V, axes - map_VA.shape[1] :] = map_VA
+    return Preparation(mean_D.astype(np.float32), map_DK)
 
 
 def write_preparation(path: Path, preparation: Preparation) -> None:
     """Write a preparation as an npz file of `mean` and `map`."""
     buffer = io.BytesIO()
-    np.savez(buffer, mean=preparation.mean_D, map=preparation.map_DD)
+    np.savez(buffer, mean=preparation.mean_D, map=preparation.map_DK)
     replace_file(path, buffer.getvalue())
 
 
@@ -80,15 +98,49 @@ def _inverse_root(variance_D: npt.NDArray[np.float64], nothing: float, *, ridge:
     return np.where(kept_D, 1.0 / np.sqrt(raised_D), 0.0)
 
 
-def _moments(matrix: Matrix, count_U: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Weigh mean [D] and covariance [D, D], float64, in two passes: neighbours differ in the last digits."""
-    used = np.flatnonzero(count_U)
-    total = float(count_U.sum())
-    mean_D = np.zeros(matrix.dim)
-    covariance_DD = np.zeros((matrix.dim, matrix.dim))
+def _mean(matrix: Matrix, used: npt.NDArray[np.int64], share_U: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    mean_D, done = np.zeros(matrix.dim), 0
     for index_B in blocks(used, matrix.dim):
-        mean_D += count_U[index_B] @ matrix.gather(index_B).astype(np.float64) / total
-    for index_B in blocks(used, matrix.dim):
-        centred_BD = matrix.gather(index_B) - mean_D
-        covariance_DD += (centred_BD * (count_U[index_B] / total)[:, None]).T @ centred_BD
-    return mean_D, covariance_DD
+        mean_D += share_U[done : done + len(index_B)] @ matrix.gather(index_B).astype(np.float64)
+        done += len(index_B)
+    return mean_D
+
+
+@dataclass(frozen=True, slots=True)
+class _Centred:
+    """The varying columns of the training vectors minus their mean: neighbours differ in the last digits."""
+
+    matrix: Matrix
+    used: npt.NDArray[np.int64]
+    share_U: npt.NDArray[np.float64]
+    """Of the training pairs."""
+    mean_D: npt.NDArray[np.float64]
+    column_V: npt.NDArray[np.int64]
+
+    def blocks(self) -> Iterator[npt.NDArray[np.float64]]:
+        """Yield them some rows at a time, each row times the root of its share, float64 [B, V]."""
+        done = 0
+        for index_B in blocks(self.used, self.matrix.dim):
+            root_B1 = np.sqrt(self.share_U[done : done + len(index_B), None])
+            yield root_B1 * (self.matrix.gather(index_B)[:, self.column_V] - self.mean_D[self.column_V])
+            done += len(index_B)
+
+    def variances(self) -> npt.NDArray[np.float64]:
+        """Sum up the variance of each column, [V]."""
+        return sum(((block_BV**2).sum(axis=0) for block_BV in self.blocks()), np.zeros(len(self.column_V)))
+
+    def principal_axes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Find variances, rising, and axes, as columns [V, A]; of fewer vectors than columns there are fewer axes.
+
+        With C the centred vectors, C Ct and Ct C have the same values, and the axes of the second are Ct times those
+        of the first over the root of the value: the smaller of the two gives either.
+        """
+        if len(self.used) >= len(self.column_V):
+            covariance_VV = np.zeros((len(self.column_V), len(self.column_V)))
+            for block_BV in self.blocks():
+                covariance_VV += block_BV.T @ block_BV
+            return np.linalg.eigh(covariance_VV)
+        centred_UV = np.concatenate(list(self.blocks()))
+        variance_U, turn_UU = np.linalg.eigh(centred_UV @ centred_UV.T)
+        root_U = np.sqrt(np.maximum(variance_U, np.finfo(np.float64).tiny))
+        return variance_U, centred_UV.T @ turn_UU / root_U

@@ -168,7 +168,7 @@ class _Slot:
         device: torch.device,
         copies: torch.cuda.Stream | None,
     ) -> None:
-        kinds = [((rows, side.dim), side.buffer_dtype) for side in sides] + [((rows,), torch.float32)] * columns
+        kinds = [((rows, side.buffer_dim), side.buffer_dtype) for side in sides] + [((rows,), torch.float32)] * columns
         self._sides = sides
         self._copies = copies
         self._host = [torch.empty(shape, dtype=dtype, pin_memory=copies is not None) for shape, dtype in kinds]

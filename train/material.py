@@ -181,6 +181,6 @@ class Material:
 
 
 def _prepare(preparation: Preparation) -> Prepare:
-    prepare = Prepare(len(preparation.mean_D))
+    prepare = Prepare(*preparation.map_DK.shape)
     prepare.fit(preparation)
     return prepare

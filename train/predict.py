@@ -69,7 +69,7 @@ class _Halves:
     def __init__(self, side: Prepared, half: Callable[[Tensor], Tensor], *, hold: bool) -> None:
         self._side = side
         self._half = half
-        parts = [self._make(row_B) for row_B in blocks(np.arange(len(side)), side.dim)] if hold else []
+        parts = [self._make(row_B) for row_B in blocks(np.arange(len(side)), side.buffer_dim)] if hold else []
         self._held_UH = torch.cat(parts) if parts else None
 
     def of(self, row_B: Index) -> Tensor:

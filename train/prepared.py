@@ -1,6 +1,7 @@
 """Prepared vectors of the distinct sequences of one part: held in memory, or made from the shards when asked for.
 
-Shape suffixes: U distinct sequences of the part, B rows asked for, D width.
+Shape suffixes: U distinct sequences of the part, B rows asked for, D width; `dim` is that of prepared vectors,
+`buffer_dim` that of what `fill` reads.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,8 @@ class Mapped:
         self._row_U = row_U
         self._prepare = prepare
         self.dtype = dtype
-        self.dim = matrix.dim
+        self.dim = prepare.axes
+        self.buffer_dim = matrix.dim
         self.buffer_dtype = torch.float32
         self.home = torch.device("cpu")
         self.device = prepare.mean_D.device
@@ -61,7 +63,7 @@ class Held:
     def __init__(self, vector_UD: Tensor, device: torch.device) -> None:
         """Hold vectors that serve `device`."""
         self.vector_UD = vector_UD
-        self.dim = vector_UD.shape[1]
+        self.dim = self.buffer_dim = vector_UD.shape[1]
         self.buffer_dtype = vector_UD.dtype
         self.home = vector_UD.device
         self.device = device
@@ -102,7 +104,7 @@ def place(
         return mapped
     where = mapped.device if placement == "device" else torch.device("cpu")
     held_UD = torch.empty(len(mapped), mapped.dim, dtype=mapped.dtype, device=where)
-    for index_B in blocks(np.arange(len(mapped)), mapped.dim):
+    for index_B in blocks(np.arange(len(mapped)), mapped.buffer_dim):
         held_UD[index_B[0] : index_B[-1] + 1].copy_(mapped.rows(index_B))
         progress("preparing", int(index_B[-1]) + 1, len(mapped))
     return Held(held_UD, mapped.device)
@@ -128,7 +130,7 @@ def map_file(
 
 
 def _write(file: Sink, mapped: Mapped, progress: Callable[[str, int, int], None]) -> None:
-    for index_B in blocks(np.arange(len(mapped)), mapped.dim):
+    for index_B in blocks(np.arange(len(mapped)), mapped.buffer_dim):
         prepared_BD = mapped.rows(index_B)
         file.write(prepared_BD.view(torch.uint8).numpy().tobytes())
         progress("preparing", int(index_B[-1]) + 1, len(mapped))

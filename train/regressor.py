@@ -1,6 +1,7 @@
 """The network: prepared vectors of a pair in, pKd out.
 
-Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, H width of the first layer.
+Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, K of a prepared vector, H of the first
+layer.
 """
 
 import itertools
@@ -27,30 +28,36 @@ class Prepare(nn.Module):
     """
 
     mean_D: Tensor
-    map_DD: Tensor
+    map_DK: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, axes: int | None = None) -> None:
+        """Prepare vectors of width `dim` into `axes` numbers, as many unless given."""
         super().__init__()
         self.register_buffer("mean_D", torch.zeros(dim))
-        self.register_buffer("map_DD", torch.eye(dim))
+        self.register_buffer("map_DK", torch.eye(dim, dim if axes is None else axes))
 
     def fit(self, preparation: Preparation) -> None:
         """Take the statistics over."""
         self.mean_D.copy_(torch.from_numpy(preparation.mean_D))
-        self.map_DD.copy_(torch.from_numpy(preparation.map_DD))
+        self.map_DK.copy_(torch.from_numpy(preparation.map_DK))
+
+    @property
+    def axes(self) -> int:
+        """Numbers of a prepared vector."""
+        return self.map_DK.shape[1]
 
     @torch.no_grad()
     def forward(self, vector_BD: Tensor) -> Tensor:
-        """Prepare float32 [B, D] vectors, same shape and dtype out.
+        """Prepare float32 [B, D] vectors into float32 [B, K].
 
         All products have one shape, so that no bit of a row depends on how many rows are prepared with it.
         """
         centred_BD = F.pad(vector_BD - self.mean_D, (0, 0, 0, -len(vector_BD) % _ROWS))
-        prepared_BD = torch.empty_like(centred_BD)
+        prepared_BK = centred_BD.new_empty(len(centred_BD), self.axes)
         for start in range(0, len(centred_BD), _ROWS):
             rows = slice(start, start + _ROWS)
-            torch.mm(centred_BD[rows], self.map_DD, out=prepared_BD[rows])
-        return prepared_BD[: len(vector_BD)]
+            torch.mm(centred_BD[rows], self.map_DK, out=prepared_BK[rows])
+        return prepared_BK[: len(vector_BD)]
 
 
 class FirstLayer(nn.Module):
@@ -183,12 +190,15 @@ class Regressor(nn.Module):
         widths: Sequence[int],
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
+        axes: tuple[int, int] | None = None,
     ) -> None:
+        """Make it for vectors of these widths, prepared into `axes` numbers each, as many unless given."""
         super().__init__()
         self.dims = (antibody_dim, antigen_dim)
-        self.antibody = Prepare(antibody_dim)
-        self.antigen = Prepare(antigen_dim)
-        self.network = Network(antibody_dim, antigen_dim, widths=widths, dropout=dropout, checkpointing=checkpointing)
+        antibody_axes, antigen_axes = axes or self.dims
+        self.antibody = Prepare(antibody_dim, antibody_axes)
+        self.antigen = Prepare(antigen_dim, antigen_axes)
+        self.network = Network(antibody_axes, antigen_axes, widths=widths, dropout=dropout, checkpointing=checkpointing)
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 

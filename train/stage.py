@@ -180,7 +180,12 @@ def _train(
     """Train from the newest checkpoint, or from the start, to the best weights in the run's folder."""
     state = newest_state(run)
     if state is not None:
-        trainer.restore(state)
+        try:
+            trainer.restore(state)
+        except RuntimeError as error:
+            raise TrainError(
+                f"{run.root} was begun by a version whose network had other shapes; train into another folder."
+            ) from error
         prune(run, keep=task.config.keep, best_step=int(state["best_step"]))  # a death came between
     write_metrics(run.metrics, trainer.position.history)
     facts = facts_of(task)
@@ -236,4 +241,5 @@ def facts_of(task: Task) -> dict[str, object]:
     """Describe the network so that it can be built again from its weights' file alone."""
     dataset = task.material.dataset
     dims = {"antibody_dim": dataset.antibodies.dim, "antigen_dim": dataset.antigens.dim}
-    return {**dims, "widths": list(task.config.layers)}
+    axes = [preparation.axes for preparation in task.material.preparations(task.config.features)]
+    return {**dims, "axes": axes, "widths": list(task.config.layers)}

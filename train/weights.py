@@ -22,7 +22,8 @@ def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]
 
     Args:
         model: State of a Regressor, on the CPU.
-        facts: At least `antibody_dim`, `antigen_dim` and `widths`; JSON-able.
+        facts: At least `antibody_dim`, `antigen_dim`, `widths`, and `axes` where prepared vectors have other widths;
+            JSON-able.
     """
     tensors = {name: tensor.contiguous() for name, tensor in model.items()}
     record = {**facts, "sha256": _digest(tensors, facts)}
@@ -47,8 +48,12 @@ def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
         raise TrainError(f"{path} is no weights file of a run ({error}); train anew.") from error
     if facts.pop("sha256", None) != _digest(tensors, facts):
         raise TrainError(f"{path} is damaged: its bytes do not match its SHA-256; train anew.")
-    regressor = Regressor(facts["antibody_dim"], facts["antigen_dim"], widths=facts["widths"])
-    regressor.load_state_dict(tensors)
+    dims = (facts["antibody_dim"], facts["antigen_dim"])
+    regressor = Regressor(*dims, widths=facts["widths"], axes=facts.get("axes"))
+    try:
+        regressor.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise TrainError(f"{path} is of a version whose network had other shapes; train anew.") from error
     return regressor.eval(), facts
 
 

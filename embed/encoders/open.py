@@ -21,8 +21,14 @@ def open_encoder(source: Source, config: EmbedConfig, tell: Callable[[str], None
         tell: Told of a step that takes long: building kernels, once on a machine.
 
     Raises:
-        EncoderError: The device or the checkpoint cannot do it, or the vectors were imported.
+        EncoderError: The device or the checkpoint cannot do it, or there is no model: the vectors were imported, or
+            are looked up.
     """
+    if source.lookup is not None:
+        raise EncoderError(
+            f"{source.role.capitalize()} vectors of {source.family} are looked up in a table, without a model; name a "
+            f"hub id or a folder as embed.{source.role} for what needs one."
+        )
     if source.imported is not None:
         raise EncoderError(
             f"The {source.role} vectors of {source.name} were imported ({source.checkpoint.model}), so nothing here "

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from embed.config import is_table
 from embed.stage import read_table
 from pipeline.bench import ablation, ladder
 from pipeline.bench.processes import Bench
 from pipeline.bench.tables import ablation_table, ladder_table
 from pipeline.config import load, train_section
 from pipeline.demo import write_demo
+from pipeline.errors import ConfigError
 from pipeline.fidelity_sample import ROLES, residues_of, sample_pairs
 from train.errors import TrainError
 from train.splits import make_split
@@ -84,6 +86,12 @@ def _bench(
 def _sizes(path: Path, overrides: Sequence[str], sample: int) -> ladder.Sizes:
     """Count what the ladder scales by; what cannot be trained is refused before anything is measured."""
     config = load(path, overrides)
+    for role, model in (("antibody", config.embed.antibody), ("antigen", config.embed.antigen)):
+        if is_table(model):
+            raise ConfigError(
+                f'embed.{role} = "{model}": the bench takes optimisations away from models, and this is a table; '
+                "name a hub id or a folder."
+            )
     training = train_section(config, path)
     whole = read_table(config.embed, config.pairs)
     if whole.affinity_N is None:

@@ -1,6 +1,6 @@
 """Which precisions, kernels and compilers work here, tried on tiny random encoders."""
 
-from embed.config import EmbedConfig
+from embed.config import EmbedConfig, is_table
 from pipeline.doctor.findings import Finding
 from pipeline.doctor.trial import COMPILE, KERNELS, PRECISIONS
 from pipeline.doctor.trials import Outcome
@@ -35,8 +35,18 @@ def _next_step(name: str, embed: EmbedConfig | None) -> tuple[str, bool]:
     if name == COMPILE:
         wanted = embed is not None and embed.compile == "on"
         return 'embed.compile = "off" and train.compile = "off", or install g++ and run this again', wanted
-    asked = ["int8"] if embed is None else [embed.precision_of("antibody"), embed.precision_of("antigen")]
+    asked = {"int8"} if embed is None else _asked(embed)
     wanted = name in asked
     if name == "int8-bnb":
         return 'use embed.precision = "int8", or reinstall bitsandbytes', wanted
     return 'use another embed.precision: "fp32" works everywhere', wanted
+
+
+def _asked(embed: EmbedConfig) -> set[str]:
+    """List the precisions of the config's models; tables have none."""
+    found: set[str] = set()
+    if not is_table(embed.antigen):
+        found.add(embed.precision_of("antigen"))
+    if not all(map(is_table, {embed.antibody, embed.single_chain} - {"same", "error"})):
+        found.add(embed.precision_of("antibody"))
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from embed.config import EmbedConfig, Model
+from embed.config import EmbedConfig, Model, is_table
 from embed.encoders.checkpoint import FILES, Checkpoint, open_checkpoint
 from embed.errors import EncoderError
 from embed.imported import is_imported
@@ -28,7 +28,9 @@ def look_at_encoders(embed: EmbedConfig) -> Iterator[tuple[Finding, Checkpoint |
     if embed.single_chain not in ("same", "error"):
         roles.append(("single_chain", embed.single_chain, embed.single_chain_revision))
     for role, model, revision in roles:
-        if is_imported(model):
+        if is_table(model):
+            yield Finding(name=f"{role} encoder", verdict="ok", said=f"{model}, a table: there are no weights"), None
+        elif is_imported(model):
             yield Finding(name=f"{role} encoder", verdict="ok", said=f"imported vectors in {model}"), None
         elif Path(model).is_absolute():
             yield _local(role, model, "")

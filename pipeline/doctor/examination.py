@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from embed.config import is_table
 from embed.encoders.checkpoint import Checkpoint
 from embed.errors import EmbedError
 from embed.pairs import PairTable
@@ -17,6 +18,7 @@ from pipeline.doctor.trials import Outcome, run_trials
 from pipeline.doctor.work import (
     RoleWork,
     embed_time,
+    look_at_baseline,
     look_at_room,
     look_at_table,
     needs_memory,
@@ -47,6 +49,8 @@ def examine(config: Config | None, path: Path | None, sets: Sequence[str]) -> It
             checkpoints[finding.name.split()[0]] = checkpoint
     finding, table = look_at_table(config.embed, config.pairs)
     yield finding
+    if table is not None and (baseline := look_at_baseline(config.embed, table)) is not None:
+        yield baseline
     work, failure = _work(config, table, whole)
     if failure is not None:
         yield failure
@@ -75,11 +79,16 @@ def _tried(
     checkpoints: dict[str, Checkpoint],
 ) -> Iterator[Finding]:
     """Run the trials, and estimate times from what they measured."""
-    limits = dict(LIMITS)
+    limits = dict(LIMITS) if _wants_models(config) else {}
     memory = available_memory()
     for role in work:
+        if role.looked_up:
+            said = f"{role.looked_up:,} sequences are looked up in a table: seconds"
+            yield Finding(name=f"embed {role.role}", verdict="ok", said=said)
         here = checkpoints.get(role.role)
-        fits = here is not None and (memory is None or needs_memory(here) < memory / 2)
+        if here is None or not role.tokens:  # nothing for a model to read, or another one than the role's reads it
+            continue
+        fits = memory is None or needs_memory(here) < memory / 2
         limits[f"{RATE if fits else TINY_RATE}{role.role}"] = _RATE_SECONDS
     if config.train is not None and table is not None:
         limits[TRAIN] = _TRAIN_SECONDS
@@ -98,6 +107,11 @@ def _tried(
             share = tiny_operations() / operations(checkpoints[name])
             how = "a tiny encoder's, scaled by its size: a rough guess"
             yield embed_time(by_role[name], outcome.rate * share, how)
+
+
+def _wants_models(config: Config) -> bool:
+    embed = config.embed
+    return not all(map(is_table, {embed.antibody, embed.antigen, embed.single_chain} - {"same", "error"}))
 
 
 def _no_estimate(outcome: Outcome) -> Finding:

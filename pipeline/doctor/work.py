@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embed.config import EmbedConfig
+from embed.config import EmbedConfig, is_table
 from embed.encoders.checkpoint import Checkpoint
 from embed.errors import EmbedError
 from embed.fingerprint import find_sources
@@ -14,6 +14,7 @@ from embed.pairs import PairsConfig, PairTable
 from embed.pieces import cut_pieces, measure
 from embed.stage import read_table
 from embed.work import Work, left_to_read
+from pipeline.beginning import BEGIN_WITH, FEW_PAIRS, begins_without_model
 from pipeline.doctor.findings import Finding
 from pipeline.output import human_bytes
 from pipeline.progress import duration
@@ -34,8 +35,11 @@ class RoleWork:
 
     role: str
     sequences: int
+    """For a model to read."""
     tokens: int
     bytes: int
+    looked_up: int = 0
+    """Sequences whose vectors come from a table."""
 
 
 def look_at_table(embed: EmbedConfig, pairs: PairsConfig) -> tuple[Finding, PairTable | None]:
@@ -60,6 +64,18 @@ def look_at_table(embed: EmbedConfig, pairs: PairsConfig) -> tuple[Finding, Pair
     return Finding(name="table", verdict="warning", said=said, next_step="read rejected.csv after `embed`"), table
 
 
+def look_at_baseline(embed: EmbedConfig, table: PairTable) -> Finding | None:
+    """Where pairs are few, tell that vectors without a model are hard to beat; None where they are not."""
+    pairs = len(table.pair_N2)
+    if not begins_without_model(pairs):
+        return None
+    said = f"{pairs:,} pairs: with fewer than {FEW_PAIRS:,}, vectors without a model are a strong baseline"
+    if is_table(embed.antibody):
+        return Finding(name="baseline", verdict="ok", said=f"{said}, and {embed.antibody} is one")
+    step = f'train once on embed.antibody = "{BEGIN_WITH}" and compare, with another train.run (docs/encoders.md)'
+    return Finding(name="baseline", verdict="warning", said=said, next_step=step)
+
+
 def work_left(embed: EmbedConfig, table: PairTable) -> list[RoleWork]:
     """Count what the store lacks, by role; all encoders have to be here.
 
@@ -73,11 +89,13 @@ def work_left(embed: EmbedConfig, table: PairTable) -> list[RoleWork]:
         if not len(missing) or source.imported is not None:
             continue
         before = by_role.get(source.role, RoleWork(source.role, 0, 0, 0))
+        read = len(missing) if source.lookup is None else 0
         by_role[source.role] = RoleWork(
             source.role,
-            before.sequences + len(missing),
-            before.tokens + _tokens(missing, embed),
+            before.sequences + read,
+            before.tokens + (_tokens(missing, embed) if read else 0),
             before.bytes + len(missing) * (source.dim * item + _ROW_BYTES),
+            before.looked_up + len(missing) - read,
         )
     return list(by_role.values())
 

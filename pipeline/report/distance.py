@@ -75,14 +75,19 @@ def nearest(vector_MF: npt.NDArray[np.float32], train_TF: npt.NDArray[np.float32
 
 
 def _distances(behind: Behind, test_M: Index, train_T: Index) -> Floats:
-    from train.dataset import build_dataset
+    from train.dataset import blocks, build_dataset
 
     dataset = build_dataset(behind.table, vector_folders_of(behind.sources))
-    train_TF, test_MF = dataset.features(train_T), dataset.features(test_M)
+    varying = dataset.varying(np.union1d(train_T, test_M))  # the others make no difference
+    train_TF, test_MF = (
+        np.concatenate([dataset.features(part)[:, varying] for part in blocks(rows, dataset.dim)])
+        for rows in (train_T, test_M)
+    )
     mean_F = train_TF.mean(axis=0)
     train_TF -= mean_F
     test_MF -= mean_F
-    for half in (slice(dataset.antibodies.dim), slice(dataset.antibodies.dim, None)):
+    middle = int(np.searchsorted(varying, dataset.antibodies.dim))
+    for half in (slice(middle), slice(middle, None)):
         scale = float(np.sqrt((train_TF[:, half] ** 2).sum(axis=1).mean())) or 1.0
         train_TF[:, half] /= scale
         test_MF[:, half] /= scale

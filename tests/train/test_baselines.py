@@ -63,6 +63,18 @@ def test_ridge_is_the_closed_form_at_the_best_penalty(dataset, split, monkeypatc
     np.testing.assert_allclose(ridge.predict(dataset, test), predicted(ridge.penalty, test), rtol=1e-8)
 
 
+def test_fewer_pairs_than_features_are_the_same_ridge(dataset, split, monkeypatch) -> None:
+    """A feature for each of 500 columns and 320 pairs: predictions are scipy's on the whole matrix."""
+    monkeypatch.setattr(module, "PENALTIES", np.array([0.1]))
+    train, valid, test = (split.rows(part) for part in ("train", "valid", "test"))
+    wide = np.random.default_rng(3).normal(size=(len(dataset.antibodies), 500)).astype(np.float32)
+    data = replace(dataset, antibodies=Matrix.of(wide))
+    features_NF, target_N = data.features(np.arange(len(data))).astype(np.float64), data.target_N.astype(np.float64)
+    assert len(train) < data.dim
+    expected = plain_ridge(features_NF[train], target_N[train], features_NF[test], 0.1)
+    np.testing.assert_allclose(fit_ridge(data, train, valid).predict(data, test), expected, rtol=1e-8)
+
+
 def test_constant_features_carry_nothing(dataset, split) -> None:
     """One antigen's vector, the same for all pairs, changes no prediction, and nothing is NaN."""
     train, valid, test = (split.rows(part) for part in ("train", "valid", "test"))

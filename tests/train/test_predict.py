@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def regressor() -> Regressor:
     torch.manual_seed(0)
     regressor = Regressor(6, 5, widths=(16, 8), dropout=0.5)
-    regressor.antibody.map_DD.copy_(torch.randn(6, 6))
+    regressor.antibody.map_DK.copy_(torch.randn(6, 6))
     regressor.antigen.mean_D.copy_(torch.randn(5))
     regressor.target_mean.fill_(8.0)
     regressor.target_std.fill_(2.0)
@@ -100,7 +100,7 @@ def test_held_vectors_are_the_mapped_ones(regressor, dtype) -> None:
     index = np.array([7, 0, 299, 7])
     assert held.rows(index).dtype == dtype
     assert torch.equal(held.rows(index), mapped.rows(index))
-    expected = (torch.from_numpy(matrix.gather(299 - index)) - regressor.antibody.mean_D) @ regressor.antibody.map_DD
+    expected = (torch.from_numpy(matrix.gather(299 - index)) - regressor.antibody.mean_D) @ regressor.antibody.map_DK
     torch.testing.assert_close(
         held.rows(index).float(), expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5
     )

@@ -31,7 +31,7 @@ def test_whitened_training_vectors_are_uncorrelated_with_unit_variance() -> None
     count_U = np.random.default_rng(1).integers(0, 4, 500)
     found = fit_preparation(Matrix.of(vector_UD), count_U, "whiten")
     used = np.repeat(vector_UD, count_U, axis=0).astype(np.float64)
-    prepared = (used - found.mean_D) @ found.map_DD
+    prepared = (used - found.mean_D) @ found.map_DK
     variance, axes = np.linalg.eigh(np.cov(used.T, bias=True))
     expected = variance / (variance + 1e-4 * variance.max())
     np.testing.assert_allclose(np.sort(np.var(prepared, axis=0)), np.sort(expected), rtol=1e-2)
@@ -43,7 +43,7 @@ def test_standardised_columns_have_mean_0_and_deviation_1() -> None:
     """Columns of the training pairs are centred and scaled, one by one."""
     vector_UD = neighbours(300, 5)
     found = fit_preparation(Matrix.of(vector_UD), np.ones(300, np.int64), "standardise")
-    prepared = (vector_UD - found.mean_D) @ found.map_DD
+    prepared = (vector_UD - found.mean_D) @ found.map_DK
     np.testing.assert_allclose(prepared.mean(axis=0), 0, atol=2e-3)
     np.testing.assert_allclose(prepared.std(axis=0), 1, rtol=1e-3)
 
@@ -53,12 +53,51 @@ def test_a_constant_column_becomes_zero(features) -> None:
     """One antigen in training: its vector says nothing, and another antigen must not be blown up."""
     vector_UD = np.array([[0.3, -1.7], [0.9, 2.0]], np.float32)
     found = fit_preparation(Matrix.of(vector_UD), np.array([50, 0]), features)
-    np.testing.assert_array_equal((vector_UD - found.mean_D) @ found.map_DD, 0)
+    np.testing.assert_array_equal((vector_UD - found.mean_D) @ found.map_DK, 0)
+
+
+def plain_whitening(vector_UD: np.ndarray, count_U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and map by the formula, all columns at once: axes over the roots of their variances, raised a little."""
+    used_ND = np.repeat(vector_UD, count_U, axis=0).astype(np.float64)
+    variance, axes = np.linalg.eigh(np.cov(used_ND.T, bias=True))
+    kept = variance > 1e-9 * variance.max()
+    return used_ND.mean(axis=0), axes[:, kept] / np.sqrt(variance[kept] + 1e-4 * variance.max())
+
+
+@pytest.mark.parametrize(("rows", "constant"), [(400, 0), (400, 7), (9, 0), (9, 7), (24, 3)])
+def test_whitening_by_either_matrix_is_the_plain_formula(rows, constant) -> None:
+    """More vectors than columns or fewer, some columns constant: distances and products of any vectors are the same."""
+    random = np.random.default_rng(rows)
+    vector_UD = random.normal(size=(rows, 24 - constant)) @ random.normal(size=(24 - constant, 24 - constant)) + 3
+    vector_UD = np.insert(vector_UD, np.arange(constant) * 2, 0.7, axis=1).astype(np.float32)
+    count_U = random.integers(1, 4, rows)
+    found = fit_preparation(Matrix.of(vector_UD), count_U, "whiten")
+    mean_D, map_DA = plain_whitening(vector_UD, count_U)
+    asked_MD = vector_UD.mean(axis=0) + random.normal(size=(50, 24)) * vector_UD.std(axis=0)
+    ours_MK, plain_MA = (asked_MD - found.mean_D) @ found.map_DK, (asked_MD - mean_D) @ map_DA
+    np.testing.assert_allclose(ours_MK @ ours_MK.T, plain_MA @ plain_MA.T, rtol=1e-3, atol=1e-3)
+    assert found.axes <= 24
+    assert np.count_nonzero(found.map_DK.any(axis=0)) == map_DA.shape[1] == min(rows - 1, 24 - constant)
+
+
+@pytest.mark.parametrize("features", ["standardise", "whiten"])
+def test_wide_vectors_of_few_pairs_have_few_axes(features) -> None:
+    """20 point mutants of one-hot width: what is constant in training is left out of what the network reads."""
+    random = np.random.default_rng(0)
+    vector_UD = np.zeros((20, 2000), np.float32)
+    vector_UD[:, ::20] = 1
+    for row, place in enumerate(random.integers(0, 100, 20) * 20):
+        vector_UD[row, [place, place + 1 + row % 19]] = 0, 1
+    found = fit_preparation(Matrix.of(vector_UD), np.ones(20, np.int64), features)
+    assert found.axes <= 48
+    prepared = (vector_UD - found.mean_D) @ found.map_DK
+    assert len(np.unique(prepared.round(4), axis=0)) == len(np.unique(vector_UD, axis=0))
 
 
 def prepare_of(vector_UD: np.ndarray) -> Prepare:
-    prepare = Prepare(vector_UD.shape[1])
-    prepare.fit(fit_preparation(Matrix.of(vector_UD), np.ones(len(vector_UD), np.int64), "whiten"))
+    preparation = fit_preparation(Matrix.of(vector_UD), np.ones(len(vector_UD), np.int64), "whiten")
+    prepare = Prepare(vector_UD.shape[1], preparation.axes)
+    prepare.fit(preparation)
     return prepare
 
 
@@ -78,7 +117,7 @@ def test_a_prepared_row_does_not_depend_on_its_neighbours(dim) -> None:
     vectors = torch.from_numpy(neighbours(300, dim))
     prepare = prepare_of(vectors.numpy())
     whole = prepare(vectors)
-    expected = (vectors.double() - prepare.mean_D.double()) @ prepare.map_DD.double()
+    expected = (vectors.double() - prepare.mean_D.double()) @ prepare.map_DK.double()
     torch.testing.assert_close(whole.double(), expected, rtol=1e-3, atol=1e-3)
     random = np.random.default_rng(0)
     for rows in (1, 2, 33, 128, 129, 250):

@@ -103,8 +103,8 @@ class Worker:
         return taken
 
     def _packs_well(self, train: TrainConfig) -> bool:
-        dataset = self._material.dataset
-        widths = (dataset.antibodies.dim + dataset.antigens.dim, *train.layers)
+        axes = [preparation.axes for preparation in self._material.preparations(train.features)]
+        widths = (sum(axes), *train.layers)
         return packs_well(self._sweep, widths, train.batch_size, self._material.device)
 
     def _step_until_one_leaves(self) -> None:

@@ -324,3 +324,17 @@ def test_what_is_at_the_limit_of_an_instrument_is_about_that():
 
     assert (read_cell("? 1.00E-04*", "M").pkd, read_cell("? 1.00E-04*", "M").sign) == (4.0, "~")
     assert [read_cell(cell, "pkd").cell for cell in ("7.5", "> 9", "≤6")] == ["7.5", ">9.0", "<6.0"]
+
+
+def test_a_small_table_begins_without_a_model(bindcache, write, tmp_path, monkeypatch):
+    """The config that is printed names a table for both roles, and leaves encoders to the user of many pairs."""
+    table = write("g6.csv", [["heavy", "light", "KD (nM)"], [HEAVY, LIGHT, "1.5"], [mutated(HEAVY, "E1D"), LIGHT, "2"]])
+    fasta = write("antigen.fasta", f">antigen\n{ANTIGEN}\n")
+    asked = ("import", "--from", "flab", table, "--sequences", fasta, "--out", tmp_path / "pairs.parquet")
+    said = bindcache(*asked).stdout
+    config = said.partition("In the config:\n")[2].partition("\nUnder")[0]
+    (tmp_path / "mine.toml").write_text(config)
+    assert bindcache("embed", "--config", tmp_path / "mine.toml").exit_code == 0
+    assert next((tmp_path / "store").glob("onehot-fp32-*")).is_dir()
+    monkeypatch.setattr("pipeline.beginning.FEW_PAIRS", 2)
+    assert "[embed]" not in bindcache(*asked).stdout
