@@ -26,12 +26,14 @@ def train_one(request: dict[str, Any]) -> dict[str, Any]:
     """Train as the request says and score the validation pairs.
 
     Args:
-        request: `folder` of the data, `contestant`, `seed`, `epochs`, `batch_size`.
+        request: `folder` of the data, `contestant`, `seed`, `epochs`, `batch_size`; of `ours` also `head`, if not
+            `concat`.
     """
     begun = time.perf_counter()
-    folder, how = Path(request["folder"]), request["contestant"]
+    folder, how, head = Path(request["folder"]), request["contestant"], request.get("head", "concat")
     config = TrainConfig(
-        run=folder / f"run-{how}-{request['seed']}",
+        run=folder / f"run-{how}-{head}-{request['seed']}",
+        head=head,
         seed=request["seed"],
         epochs=request["epochs"],
         batch_size=request["batch_size"],

@@ -16,6 +16,10 @@ TABLES: tuple[str, ...] = get_args(Table)
 
 Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp16", "fp32"]
 
+Pooling = Literal["mean", "chains", "card"]
+"""`mean` averages residues; `chains` does so for each chain and lays both means side by side, the second one zeros
+where there is no light chain; `card` is the published IgT5 recipe, which counts the separator too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedConfig:
@@ -39,8 +43,8 @@ class EmbedConfig:
     """Overrides `precision` for the antigen encoder."""
     threshold: float = 6.0
     """Outlier threshold of `int8-bnb`; 0 turns the 16-bit outlier columns off."""
-    pooling: Literal["mean", "card"] = "mean"
-    """`mean` averages residues only; `card` is the published IgT5 recipe, which counts the separator too."""
+    pooling: Pooling = "mean"
+    """Of antibodies: `mean` over residues, each chain's mean apart (`chains`), or with the separator (`card`)."""
     single_chain: Model = Model("same")
     """Antibodies without light chain: `same` encoder, `error`, or another one."""
     single_chain_revision: str = ""
@@ -112,6 +116,11 @@ class EmbedConfig:
 def is_table(model: str) -> TypeGuard[Table]:
     """Tell whether an encoder is a table in place of a model."""
     return model in TABLES
+
+
+def vectors_of(pooling: Pooling) -> int:
+    """Count the vectors that an antibody's stored one is made of."""
+    return 2 if pooling == "chains" else 1
 
 
 def _refuse_unless(holds: bool, name: str, value: object, rule: str) -> None:

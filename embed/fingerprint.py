@@ -5,7 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from embed.config import EmbedConfig, Model, Precision, is_table
+from embed.config import EmbedConfig, Model, Precision, is_table, vectors_of
 from embed.encoders.checkpoint import Checkpoint, open_checkpoint, weights_digest
 from embed.encoders.lookup import Lookup
 from embed.errors import EncoderError
@@ -15,8 +15,8 @@ from embed.store.schema import fingerprint_digest
 _FAMILY = {"t5": "igt5", "esm": "esm2"}
 _EXPECTED = {"antibody": "t5", "antigen": "esm"}
 _WIDTH = {"t5": "d_model", "esm": "hidden_size"}
-"""What config.json calls the width of a vector."""
-_POOLED = {"mean": "residues", "card": "card"}
+"""What config.json calls the width of a token's state."""
+_POOLED = {"mean": "residues", "chains": "chains", "card": "card"}
 """What fingerprints call a pooling."""
 _COSMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 """Keys of config.json that change no vector."""
@@ -36,6 +36,8 @@ class Source:
     fingerprint: str
     """sha256 hex."""
     store: Path
+    vectors: int = 1
+    """That a stored vector is made of, side by side."""
     imported: Path | None = None
     """Folder of vectors that came from a file; None where the encoder makes them."""
     lookup: Lookup | None = None
@@ -55,10 +57,10 @@ class Source:
 
     @property
     def dim(self) -> int:
-        """Width of a vector."""
+        """Width of a stored vector."""
         if self.lookup is not None:
             return self.lookup.dim
-        return int(str(self.checkpoint.config[_WIDTH[str(self.checkpoint.config["model_type"])]]))
+        return self.vectors * int(str(self.checkpoint.config[_WIDTH[str(self.checkpoint.config["model_type"])]]))
 
     @property
     def resolved(self) -> dict[str, str]:
@@ -119,6 +121,7 @@ def _source(config: EmbedConfig, role: Literal["antibody", "antigen"], model: Mo
         facts=facts,
         fingerprint=fingerprint_digest(facts),
         store=config.store,
+        vectors=vectors_of(config.pooling) if role == "antibody" else 1,
     )
 
 

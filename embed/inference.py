@@ -25,14 +25,17 @@ from embed.encoders.encoder import Batch, Encoder, Weights, pack, pad
 from embed.encoders.timing import Copied, Timer
 from embed.encoders.tokens import Ids
 from embed.errors import EncoderError
-from embed.joining import Ints, Joiner, Write
+from embed.joining import Flags, Ints, Joiner, Write
 from embed.pieces import Pieces, cut_pieces, measure
 from embed.sequences import Antibody
 
-# N sequences, B pieces in a batch, D width
+# N sequences, B pieces in a batch, L tokens, V vectors of a sequence, D width of all of them side by side
 
 _AHEAD = 2
 _UNWRITTEN = 4
+
+Encoded = tuple[Ints, Flags, torch.Tensor, Copied]
+"""Pieces, which of their vectors are filled, float32 `[B, D]`, and when these have arrived."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -95,8 +98,8 @@ class Loop:
                 if stop():
                     self.tally.stopped = True
                     break
-                for done_B, vector_BD, copied in self._encode(index_B, width, batch):
-                    unwritten.append(writing.submit(self._hand_on, done_B, vector_BD, copied))
+                for done in self._encode(index_B, width, batch):
+                    unwritten.append(writing.submit(self._hand_on, *done))
                 while len(unwritten) > _UNWRITTEN or (unwritten and unwritten[0].done()):
                     unwritten.popleft().result()
                 progress(self.tally.tokens, total)
@@ -125,28 +128,28 @@ class Loop:
     def _tokens(self, piece: int) -> tuple[Ids, Weights]:
         pieces = self._pieces
         sequence, start, end = (int(of_P[piece]) for of_P in (pieces.sequence_P, pieces.start_P, pieces.end_P))
-        ids, pooled = self._encoder.tokenise(self._sequences[sequence], start, end)
+        ids, pooled_VL = self._encoder.tokenise(self._sequences[sequence], start, end)
         expected = int(pieces.token_P[piece])
         if len(ids) != expected:
             raise EncoderError(
                 f"A piece of {expected} tokens was tokenised into {len(ids)}; the tokenizer drops residues."
             )
-        weights = pooled.astype(np.float32)
+        weight_VL = pooled_VL.astype(np.float32)
         windows = pieces.of(sequence)
         if len(windows) == 1:
-            return ids, weights / weights.sum()
-        length = windows[-1][1]
-        weights[pooled] /= coverage(length, windows)[start:end] * np.float32(length)
-        return ids, weights
+            return ids, weight_VL / np.maximum(weight_VL.sum(axis=1, keepdims=True), 1)
+        length = windows[-1][1]  # of an antigen, which has one vector
+        weight_VL[pooled_VL] /= coverage(length, windows)[start:end] * np.float32(length)
+        return ids, weight_VL
 
-    def _encode(self, index_B: Ints, width: int | None, batch: Batch) -> Iterator[tuple[Ints, torch.Tensor, Copied]]:
+    def _encode(self, index_B: Ints, width: int | None, batch: Batch) -> Iterator[Encoded]:
         vector_BD = self._forward(batch)
         if vector_BD is None and len(index_B) == 1:
             vector_BD = self._forward(batch)  # it may have lacked just what has been freed since
         if vector_BD is not None:
             self.tally.tokens += int(self._pieces.token_P[index_B].sum())
             self.tally.padded += batch.size
-            yield index_B, *self._timer.copy_out(vector_BD)
+            yield index_B, batch.filled_BV, *self._timer.copy_out(vector_BD)
         elif len(index_B) == 1:
             self.tally.too_large.append(int(self._pieces.sequence_P[index_B[0]]))
         else:
@@ -167,9 +170,9 @@ class Loop:
             torch.cuda.empty_cache()
         return None
 
-    def _hand_on(self, index_B: Ints, vector_BD: torch.Tensor, copied: Copied) -> None:
+    def _hand_on(self, index_B: Ints, filled_BV: Flags, vector_BD: torch.Tensor, copied: Copied) -> None:
         self._timer.wait(copied)
-        self._joiner.add(index_B, vector_BD.numpy())
+        self._joiner.add(index_B, vector_BD.numpy(), filled_BV)
 
 
 def encode(

@@ -8,9 +8,10 @@ import numpy.typing as npt
 from embed.errors import EncoderError
 from embed.pieces import Pieces
 
-# B pieces in a batch, D width
+# B pieces in a batch, V vectors of a sequence, D width of all of them side by side
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 Write = Callable[[Ints, Vectors], None]
 """Takes indices of sequences, int64 `[B]`, and their vectors, float32 `[B, D]`."""
 
@@ -27,13 +28,13 @@ class Joiner:
         self._dim = dim
         self._write = write
 
-    def add(self, index_B: Ints, vector_BD: Vectors) -> None:
-        """Take the vectors of some pieces.
+    def add(self, index_B: Ints, vector_BD: Vectors, filled_BV: Flags) -> None:
+        """Take the vectors of some pieces; `filled_BV` is False for the vector of a chain that is not there.
 
         Raises:
-            EncoderError: One is not finite, or all zero.
+            EncoderError: One is not finite, or all zero and should not be.
         """
-        _refuse_broken(vector_BD, self._dim)
+        _refuse_broken(vector_BD, self._dim, filled_BV)
         whole_B = ~self._windowed[index_B]
         if whole_B.any():
             self._write(self._sequence_P[index_B[whole_B]], vector_BD[whole_B])
@@ -49,14 +50,15 @@ class Joiner:
             self._write(np.array([sequence], np.int64), sum_D[None])
 
 
-def _refuse_broken(vector_BD: Vectors, dim: int) -> None:
+def _refuse_broken(vector_BD: Vectors, dim: int, filled_BV: Flags) -> None:
     if vector_BD.shape[1] != dim:
         raise EncoderError(f"The encoder made vectors of width {vector_BD.shape[1]}, where its config.json says {dim}.")
+    vector_BVD = vector_BD.reshape(*filled_BV.shape, -1)
     if not np.isfinite(vector_BD).all():
         raise EncoderError(
             'The encoder made a vector that is not finite; nothing of it was stored. Use precision = "fp32".'
         )
-    if not vector_BD.any(axis=1).all():
+    if not (vector_BVD.any(axis=2) | ~filled_BV).all():
         raise EncoderError(
             "The encoder made a vector of zeros; nothing of it was stored. Check the checkpoint's weights."
         )

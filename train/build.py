@@ -69,6 +69,7 @@ def build_regressor(task: Task) -> Regressor:
         material.dataset.antibodies.dim,
         material.dataset.antigens.dim,
         widths=config.layers,
+        head=config.head,
         dropout=config.dropout,
         checkpointing=config.checkpointing,
         axes=(antibody.axes, antigen.axes),
@@ -106,6 +107,8 @@ def step_kernel(
         return None, "it is for bf16 on a CPU"
     if compiled or config.checkpointing != "none" or config.accumulation > 1:
         return None, "it knows neither compiling nor checkpointing of activations nor accumulation"
+    if config.head != "concat":
+        return None, f"it knows the head `concat`, not `{config.head}`"
     if bounds or config.loss == "ranking":
         return None, "it knows neither bounds nor the loss `ranking`"
     return find_kernel()

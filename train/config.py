@@ -9,6 +9,7 @@ from typing import Literal
 from train.errors import TrainError
 
 Loss = Literal["squared", "huber", "ranking"]
+Head = Literal["concat", "bilinear", "gated", "difference"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class TrainConfig:
     """Hidden widths of the regressor."""
     depth: int = 0
     """How many of `widths`, from the first, are used; 0 uses all."""
+    head: Head = "concat"
+    """How the vectors of a pair meet: end to end (`concat`), or also multiplied: `bilinear`, `gated`, `difference`."""
     dropout: float = 0.2
     """Share of hidden units dropped in training."""
     epochs: int = 40

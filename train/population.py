@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 def shape_of(config: TrainConfig) -> tuple[object, ...] | None:
     """Tell what trainings must have in common to be members of one pack; None where they can be of none."""
-    if config.accumulation != 1 or config.checkpointing != "none":
+    if config.accumulation != 1 or config.checkpointing != "none" or config.head != "concat":
         return None
     same = (field.name for field in fields(config) if field.name not in _OWN)
     return tuple((name, str(getattr(config, name))) for name in same)

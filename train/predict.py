@@ -1,8 +1,8 @@
 """Predictions of a trained regressor: in float32 and uncompiled, however it was trained.
 
-The weights stand still, so the first layer reads every distinct vector once and pairs add the two halves.
+The weights stand still, so the first layer reads every distinct vector once and pairs join the two halves.
 
-Shape suffixes: N or M pairs, B pairs at once, U distinct vectors, H width of the first layer.
+Shape suffixes: N or M pairs, B pairs at once, U distinct vectors, K width of a half of the first layer.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,8 @@ class Predictor:
         scores = [torch.zeros(0, device=first.bias.device)]
         for start in range(0, len(self._row_M2), self._pairs_at_once):
             row_B2 = self._row_M2[start : start + self._pairs_at_once]
-            scores.append(network.score_sums(antibody.of(row_B2[:, 0]) + antigen.of(row_B2[:, 1])))
+            sum_BH = first.join(antibody.of(row_B2[:, 0]), antigen.of(row_B2[:, 1]))
+            scores.append(network.score_sums(sum_BH))
         prediction_M = np.empty(len(self._order_M), np.float32)
         prediction_M[self._order_M] = regressor.pkd(torch.cat(scores)).cpu().numpy()
         return prediction_M
@@ -70,12 +71,12 @@ class _Halves:
         self._side = side
         self._half = half
         parts = [self._make(row_B) for row_B in blocks(np.arange(len(side)), side.buffer_dim)] if hold else []
-        self._held_UH = torch.cat(parts) if parts else None
+        self._held_UK = torch.cat(parts) if parts else None
 
     def of(self, row_B: Index) -> Tensor:
-        """Give the half of each pair, [B, H]."""
-        if self._held_UH is not None:
-            return self._pick(self._held_UH, row_B)
+        """Give the half of each pair, [B, K]."""
+        if self._held_UK is not None:
+            return self._pick(self._held_UK, row_B)
         row_U, place_B = np.unique(row_B, return_inverse=True)
         return self._pick(self._make(row_U), place_B)
 
@@ -83,8 +84,8 @@ class _Halves:
         return self._half(self._side.rows(row_U))
 
     @staticmethod
-    def _pick(half_UH: Tensor, place_B: Index) -> Tensor:
-        return half_UH.index_select(0, torch.from_numpy(np.ascontiguousarray(place_B)).to(half_UH.device))
+    def _pick(half_UK: Tensor, place_B: Index) -> Tensor:
+        return half_UK.index_select(0, torch.from_numpy(np.ascontiguousarray(place_B)).to(half_UK.device))
 
 
 def predict_rows(run: Path, dataset: Dataset, *, device: str = "auto") -> npt.NDArray[np.float32]:

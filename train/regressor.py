@@ -1,10 +1,11 @@
 """The network: prepared vectors of a pair in, pKd out.
 
-Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, K of a prepared vector, H of the first
-layer.
+Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, K of a prepared vector or of a half, H of
+the first layer.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from train.config import Head
 from train.dropout import Draw, Dropout
 from train.features import Preparation
+from train.heads import Concat, make_join
 
 Checkpointing = Literal["none", "wide", "all"]
 
@@ -61,15 +64,30 @@ class Prepare(nn.Module):
 
 
 class FirstLayer(nn.Module):
-    """Linear in both vectors of a pair; its two halves add, so each can be computed once per distinct vector."""
+    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them."""
 
-    def __init__(self, antibody_dim: int, antigen_dim: int, width: int) -> None:
+    antigen_bias: nn.Parameter | None
+
+    def __init__(self, antibody_dim: int, antigen_dim: int, width: int, head: Head) -> None:
         super().__init__()
-        whole = nn.Linear(antibody_dim + antigen_dim, width)
-        antibody_HD, antigen_HD = whole.weight.detach().split([antibody_dim, antigen_dim], dim=1)
-        self.antibody = nn.Parameter(antibody_HD.clone())
-        self.antigen = nn.Parameter(antigen_HD.clone())
+        self.join = make_join(head, width)
+        whole = nn.Linear(antibody_dim + antigen_dim, self.join.parts * width)
+        antibody_KD, antigen_KD = whole.weight.detach().split([antibody_dim, antigen_dim], dim=1)
+        self.antibody = nn.Parameter(antibody_KD.clone())
+        self.antigen = nn.Parameter(antigen_KD.clone())
         self.bias = nn.Parameter(whole.bias.detach().clone())
+        self.adds = isinstance(self.join, Concat)
+        self.antigen_bias = None if self.adds else nn.Parameter(torch.zeros_like(self.bias))
+
+    def level(self, antibody: Preparation, antigen: Preparation) -> None:
+        """Begin with halves of variance 1 on the training pairs where they are multiplied; a sum needs no such thing.
+
+        A few antigens span few axes, and a product with them would vanish beside the other terms.
+        """
+        if not self.adds:
+            for weight_KD, preparation in ((self.antibody, antibody), (self.antigen, antigen)):
+                bound = math.sqrt(3 / max(1, preparation.varying))
+                nn.init.uniform_(weight_KD, -bound, bound)
 
     def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
         """Map pairs to [B, H].
@@ -79,18 +97,22 @@ class FirstLayer(nn.Module):
             antigen_UD: Antigen vector of each pair (U = B), or of each distinct antigen.
             which_BU: For distinct antigens: 1 where the pair has the antigen, 0 elsewhere.
         """
-        antibody_BH = self.antibody_half(antibody_BD)
-        if which_BU is None:
-            return torch.addmm(antibody_BH, antigen_UD, self.antigen.t())
-        return torch.addmm(antibody_BH, which_BU, self.antigen_half(antigen_UD))
+        antibody_BK = self.antibody_half(antibody_BD)
+        if self.adds and which_BU is None:
+            return torch.addmm(antibody_BK, antigen_UD, self.antigen.t())
+        antigen_UK = self.antigen_half(antigen_UD)
+        if self.adds and which_BU is not None:
+            return torch.addmm(antibody_BK, which_BU, antigen_UK)
+        sum_BH: Tensor = self.join(antibody_BK, antigen_UK if which_BU is None else which_BU @ antigen_UK)
+        return sum_BH
 
     def antibody_half(self, antibody_BD: Tensor) -> Tensor:
-        """Map antibodies to their share of the sum, bias included, [B, H]."""
+        """Map antibodies to what the join takes, [B, K]."""
         return F.linear(antibody_BD, self.antibody, self.bias)
 
     def antigen_half(self, antigen_UD: Tensor) -> Tensor:
-        """Map antigens to their share of the sum, [U, H]."""
-        return F.linear(antigen_UD, self.antigen)
+        """Map antigens to what the join takes, [U, K]."""
+        return F.linear(antigen_UD, self.antigen, self.antigen_bias)
 
 
 class Block(nn.Module):
@@ -133,6 +155,7 @@ class Network(nn.Module):
         antigen_dim: int,
         *,
         widths: Sequence[int],
+        head: Head = "concat",
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
     ) -> None:
@@ -140,7 +163,7 @@ class Network(nn.Module):
         recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
         self.draw = Draw()
         """Which units are dropped next."""
-        first = FirstLayer(antibody_dim, antigen_dim, widths[0])
+        first = FirstLayer(antibody_dim, antigen_dim, widths[0], head)
         layers = [first, *(nn.Linear(before, after) for before, after in itertools.pairwise(widths))]
         self.blocks = nn.ModuleList(
             Block(layer, width, dropout=Dropout(dropout, self.draw, number), recompute=width >= recomputed_from)
@@ -188,6 +211,7 @@ class Regressor(nn.Module):
         antigen_dim: int,
         *,
         widths: Sequence[int],
+        head: Head = "concat",
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
         axes: tuple[int, int] | None = None,
@@ -198,14 +222,17 @@ class Regressor(nn.Module):
         antibody_axes, antigen_axes = axes or self.dims
         self.antibody = Prepare(antibody_dim, antibody_axes)
         self.antigen = Prepare(antigen_dim, antigen_axes)
-        self.network = Network(antibody_axes, antigen_axes, widths=widths, dropout=dropout, checkpointing=checkpointing)
+        self.network = Network(
+            antibody_axes, antigen_axes, widths=widths, head=head, dropout=dropout, checkpointing=checkpointing
+        )
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 
     def fit(self, antibody: Preparation, antigen: Preparation, *, target_mean: float, target_std: float) -> None:
-        """Take over the statistics of the training split (pKd for the target)."""
+        """Take over the statistics of the training split (pKd for the target), and draw weights that depend on them."""
         self.antibody.fit(antibody)
         self.antigen.fit(antigen)
+        self.network.first_layer.level(antibody, antigen)
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
 

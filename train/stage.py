@@ -242,4 +242,4 @@ def facts_of(task: Task) -> dict[str, object]:
     dataset = task.material.dataset
     dims = {"antibody_dim": dataset.antibodies.dim, "antigen_dim": dataset.antigens.dim}
     axes = [preparation.axes for preparation in task.material.preparations(task.config.features)]
-    return {**dims, "axes": axes, "widths": list(task.config.layers)}
+    return {**dims, "axes": axes, "widths": list(task.config.layers), "head": task.config.head}

@@ -4,13 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from embed.store.plain import NotPlainError, open_plain
+from train.config import Head
 from train.errors import TrainError
 from train.regressor import Regressor
 
@@ -22,8 +23,8 @@ def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]
 
     Args:
         model: State of a Regressor, on the CPU.
-        facts: At least `antibody_dim`, `antigen_dim`, `widths`, and `axes` where prepared vectors have other widths;
-            JSON-able.
+        facts: At least `antibody_dim`, `antigen_dim` and `widths`; `axes` where prepared vectors have other widths, and
+            `head` where it is not `concat`; JSON-able.
     """
     tensors = {name: tensor.contiguous() for name, tensor in model.items()}
     record = {**facts, "sha256": _digest(tensors, facts)}
@@ -48,8 +49,11 @@ def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
         raise TrainError(f"{path} is no weights file of a run ({error}); train anew.") from error
     if facts.pop("sha256", None) != _digest(tensors, facts):
         raise TrainError(f"{path} is damaged: its bytes do not match its SHA-256; train anew.")
+    head = facts.get("head", "concat")  # which files of before do not name
+    if head not in get_args(Head):
+        raise TrainError(f"{path} has the head {head!r}, unknown here; use the bindcache that wrote it.")
     dims = (facts["antibody_dim"], facts["antigen_dim"])
-    regressor = Regressor(*dims, widths=facts["widths"], axes=facts.get("axes"))
+    regressor = Regressor(*dims, widths=facts["widths"], head=head, axes=facts.get("axes"))
     try:
         regressor.load_state_dict(tensors)
     except RuntimeError as error:

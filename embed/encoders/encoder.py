@@ -1,4 +1,4 @@
-"""What every encoder does: token ids in, one vector a piece out."""
+"""What every encoder does: token ids in, the vectors of each piece out."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from embed.encoders.tokens import Ids
 from embed.pooling import packed_sum, weighted_sum
 from embed.sequences import Antibody
 
-# B pieces in a batch, L tokens of each, T tokens in a row, R runs of equally long pieces, D width
+# B pieces in a batch, L tokens of each, T tokens in a row, R runs of equally long pieces, V vectors of a sequence,
+# D width of all of them side by side
 
 Weights = npt.NDArray[np.float32]
-
-
+Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
@@ -31,10 +31,12 @@ class Padded:
 
     ids_BL: Ints
     """Token ids."""
-    weight_BL: Weights
-    """Share of each token in its sequence's vector; 0 on special tokens and padding."""
+    weight_BVL: Weights
+    """Share of each token in its sequence's vectors; 0 on special tokens and padding."""
     mask_BL: Ints | None
     """1 on tokens, 0 on padding; None when nothing is padded, which frees attention of a mask."""
+    filled_BV: Flags
+    """False where a vector has no token, as that of a chain that is not there."""
 
     @property
     def size(self) -> int:
@@ -47,12 +49,12 @@ class Packed:
     """Pieces end to end in one row."""
 
     ids_1T: Ints
-    weight_T: Weights
-    """Share of each token in its sequence's vector; 0 on special tokens and on the filler at the end."""
+    weight_VT: Weights
+    """Share of each token in its sequence's vectors; 0 on special tokens and on the filler at the end."""
     runs_R2: Ints
     """Pieces in each run of equally long ones, and tokens of each; a filler is the last."""
-    pieces: int
-    """Without the filler."""
+    filled_BV: Flags
+    """As in `Padded`; of the pieces without the filler."""
 
     @property
     def size(self) -> int:
@@ -67,11 +69,19 @@ class Encoder(ABC):
     """A frozen protein language model with its tokenizer and pooling; each family fills it in once, for good."""
 
     pad_id: int
-    dim: int
+    hidden: int
+    """Width of a token's state."""
+    vectors = 1
+    """That a sequence's stored vector is made of, side by side."""
     model: Any
     device: torch.device
     compiled = False
     """Compiled layers want every row filled up to one length."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a stored vector."""
+        return self.vectors * self.hidden
 
     @abstractmethod
     def token_count(self, residues: int, chains: int) -> int:
@@ -82,7 +92,7 @@ class Encoder(ABC):
         """Turn residues `start` to `end` of a sequence into token ids.
 
         Returns:
-            ids int64 `[L]`, and True on the tokens that the mean runs over, bool `[L]`.
+            ids int64 `[L]`, and True on the tokens that each vector's mean runs over, bool `[V, L]`.
         """
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -96,7 +106,7 @@ class Encoder(ABC):
                 return self._forward_packed(batch)
             mask_BL = None if batch.mask_BL is None else self._to_device(batch.mask_BL)
             hidden_BLD = self.model(input_ids=self._to_device(batch.ids_BL), attention_mask=mask_BL).last_hidden_state
-            return weighted_sum(hidden_BLD, self._to_device(batch.weight_BL))
+            return weighted_sum(hidden_BLD, self._to_device(batch.weight_BVL))
 
     def _forward_packed(self, batch: Packed) -> torch.Tensor:
         hidden_1TD = self.model(
@@ -104,7 +114,8 @@ class Encoder(ABC):
             runs_R2=torch.from_numpy(batch.runs_R2),
             **self.packed_inputs(batch),
         ).last_hidden_state
-        return packed_sum(hidden_1TD[0], self._to_device(batch.weight_T), batch.runs_R2.tolist())[: batch.pieces]
+        sum_BD = packed_sum(hidden_1TD[0], self._to_device(batch.weight_VT), batch.runs_R2.tolist())
+        return sum_BD[: len(batch.filled_BV)]  # without the filler
 
     def prepare(self, asked: Literal["auto", "on", "off"], tokens: int) -> str:
         """Compile the layers if that pays for so many tokens; tell what was chosen and why."""
@@ -122,7 +133,7 @@ class Encoder(ABC):
     def room(self) -> Room:
         """Tell what decides the size of a batch here."""
         config = self.model.config
-        hidden, wide = self.dim, int(getattr(config, "d_ff", 0) or config.intermediate_size)
+        hidden, wide = self.hidden, int(getattr(config, "d_ff", 0) or config.intermediate_size)
         heads = int(getattr(config, "d_kv", hidden // config.num_attention_heads)) * config.num_attention_heads
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
@@ -142,34 +153,39 @@ def pad(pieces: Sequence[tuple[Ids, Weights]], pad_id: int, width: int) -> Padde
     """Lay pieces under each other, padded to `width` tokens.
 
     Args:
-        pieces: ids int64 `[L]` and weights float32 `[L]` of each piece, none longer than `width`.
+        pieces: ids int64 `[L]` and weights float32 `[V, L]` of each piece, none longer than `width`.
         pad_id: Id of the padding token.
         width: Tokens of each row.
     """
     ids_BL = np.full((len(pieces), width), pad_id, np.int64)
-    weight_BL = np.zeros((len(pieces), width), np.float32)
+    weight_BVL = np.zeros((len(pieces), len(pieces[0][1]), width), np.float32)
     mask_BL = np.zeros((len(pieces), width), np.int64)
     for row, (ids, weights) in enumerate(pieces):
         ids_BL[row, : len(ids)] = ids
-        weight_BL[row, : len(ids)] = weights
+        weight_BVL[row, :, : len(ids)] = weights
         mask_BL[row, : len(ids)] = 1
-    return Padded(ids_BL, weight_BL, None if mask_BL.all() else mask_BL)
+    return Padded(ids_BL, weight_BVL, None if mask_BL.all() else mask_BL, _filled(pieces))
 
 
 def pack(pieces: Sequence[tuple[Ids, Weights]], pad_id: int, width: int | None) -> Packed:
     """Lay pieces end to end.
 
     Args:
-        pieces: ids int64 `[L]` and weights float32 `[L]` of each piece.
+        pieces: ids int64 `[L]` and weights float32 `[V, L]` of each piece.
         pad_id: Id of the padding token.
         width: Tokens of the row, filled up with a piece of padding that nothing else sees; None: as long as it gets.
     """
     lengths = [len(ids) for ids, _ in pieces]
     filler = 0 if width is None else max(0, width - sum(lengths))
     whole = [*lengths, filler] if filler else lengths
+    beyond_VT = np.zeros((len(pieces[0][1]), filler), np.float32)
     return Packed(
         ids_1T=np.concatenate([*(ids for ids, _ in pieces), np.full(filler, pad_id, np.int64)])[None],
-        weight_T=np.concatenate([*(weights for _, weights in pieces), np.zeros(filler, np.float32)]),
+        weight_VT=np.concatenate([*(weights for _, weights in pieces), beyond_VT], axis=1),
         runs_R2=np.array([(len(list(run)), length) for length, run in itertools.groupby(whole)], np.int64),
-        pieces=len(pieces),
+        filled_BV=_filled(pieces),
     )
+
+
+def _filled(pieces: Sequence[tuple[Ids, Weights]]) -> Flags:
+    return np.stack([weights.any(axis=1) for _, weights in pieces])

@@ -29,7 +29,7 @@ class Esm2(Encoder):
         from transformers import EsmModel, EsmTokenizer
 
         self.device = torch.device(arithmetic.device)
-        self.dim = int(str(checkpoint.config["hidden_size"]))
+        self.hidden = int(str(checkpoint.config["hidden_size"]))
         self._table = ESM2.table()
         _prove_vocabulary(checkpoint, load_tokenizer(EsmTokenizer, checkpoint))
         # hub checkpoints have no pooler: with one, it would be random and crash under load_in_8bit
@@ -63,14 +63,14 @@ class Esm2(Encoder):
         """Turn residues `start` to `end` of an antigen into token ids.
 
         Returns:
-            ids int64 `[L]`, and True on the tokens that the mean runs over, bool `[L]`.
+            ids int64 `[L]`, and True on the tokens that the mean runs over, bool `[1, L]`.
         """
         assert isinstance(sequence, str)
         residues = lookup(self._table, sequence[start:end], ESM2)
         ids = np.pad(residues, 1, constant_values=(_CLS, ESM2.end))
-        pooled = np.ones(len(ids), bool)
-        pooled[[0, -1]] = False
-        return ids, pooled
+        pooled_1L = np.ones((1, len(ids)), bool)
+        pooled_1L[:, [0, -1]] = False
+        return ids, pooled_1L
 
 
 def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: Callable[[str], Any]) -> None:

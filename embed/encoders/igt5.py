@@ -1,12 +1,13 @@
 """IgT5: reads an antibody as `heavy </s> light </s>`, or one chain as `heavy </s>` (Kenlay et al. 2024, model card)."""
 
 from collections.abc import Callable
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from embed.config import Pooling, vectors_of
 from embed.encoders.checkpoint import Checkpoint
 from embed.encoders.encoder import Encoder, Packed
 from embed.encoders.loading import Arithmetic, load_model, load_tokenizer
@@ -20,12 +21,13 @@ class IgT5(Encoder):
 
     pad_id = PROT_T5.pad
 
-    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Literal["mean", "card"]) -> None:
+    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Pooling) -> None:
         from transformers import T5EncoderModel, T5Tokenizer
 
         self.device = torch.device(arithmetic.device)
-        self.dim = int(str(checkpoint.config["d_model"]))
-        self._pool_separator = pooling == "card"
+        self.hidden = int(str(checkpoint.config["d_model"]))
+        self.vectors = vectors_of(pooling)
+        self._pooling = pooling
         self._table = PROT_T5.table()
         _prove_vocabulary(checkpoint, load_tokenizer(T5Tokenizer, checkpoint))
         self.model: Any = load_model(T5EncoderModel, checkpoint, arithmetic)
@@ -65,16 +67,19 @@ class IgT5(Encoder):
         """Turn a whole antibody into token ids; antibodies are never cut, so `start` and `end` are its bounds.
 
         Returns:
-            ids int64 `[L]`, and True on the tokens that the mean runs over, bool `[L]`.
+            ids int64 `[L]`, and True on the tokens that each mean runs over, bool `[V, L]`.
         """
         assert not isinstance(sequence, str)
         chains = [chain for chain in sequence if chain is not None]
         stop = np.array([PROT_T5.end], np.int64)
         ids = np.concatenate([part for chain in chains for part in (lookup(self._table, chain, PROT_T5), stop)])
-        pooled = ids != PROT_T5.end
-        if self._pool_separator and len(chains) > 1:
-            pooled[len(chains[0])] = True
-        return ids, pooled
+        residue_L = ids != PROT_T5.end
+        if self._pooling == "chains":
+            heavy_L = np.arange(len(ids)) < len(chains[0])
+            return ids, np.stack([residue_L & heavy_L, residue_L & ~heavy_L])
+        if self._pooling == "card" and len(chains) > 1:
+            residue_L[len(chains[0])] = True
+        return ids, residue_L[None]
 
 
 def _prove_vocabulary(checkpoint: Checkpoint, tokenizer: Callable[[str], Any]) -> None:

@@ -59,8 +59,8 @@ class OfficialTokens:
         """Do what `Encoder.tokenise` does."""
         ids: Ids = np.array(self._tokenizer(text_of(sequence, start, end)).input_ids, np.int64)
         if not isinstance(sequence, str):
-            return ids, ids != PROT_T5.end
-        return ids, (ids >= ESM2.first) & (ids < ESM2.first + len(ESM2.letters))
+            return ids, (ids != PROT_T5.end)[None]
+        return ids, ((ids >= ESM2.first) & (ids < ESM2.first + len(ESM2.letters)))[None]
 
 
 def open_tokenising(source: Source, config: EmbedConfig, *, official: bool) -> Encoder:

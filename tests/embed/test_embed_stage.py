@@ -102,6 +102,20 @@ def test_precisions_live_side_by_side(table, embed_config):
     assert folders == {"igt5-int8", "esm2-int8", "igt5-fp32", "esm2-fp32"}
 
 
+def test_chains_pooled_apart_are_stored_side_by_side(table, embed_config):
+    """A folder of its own, twice as wide, zeros where there is no light chain; antigens are not encoded again."""
+    pairs, antibodies, antigens = table
+    run_embed(embed_config, pairs)
+    config = dataclasses.replace(embed_config, pooling="chains")
+    assert find_sources(config).paired.facts["pooling"] == "mean, float32, chains"
+    result = run_embed(config, pairs)
+    assert (result.embedded, result.reused) == (10, 4)
+    antibody_ND, antigen_ND = vectors(config, antibodies, antigens)
+    assert (antibody_ND.shape, antigen_ND.shape) == ((10, 256), (4, 128))
+    assert antibody_ND[:, 128:].any(axis=1).tolist() == [bool(light) for _, light in antibodies]
+    assert find_sources(config).paired.dim == 256
+
+
 def test_single_chains_may_have_a_checkpoint_of_their_own(table, embed_config, checkpoints, tmp_path):
     """Nanobodies go to the other encoder's folder, paired antibodies stay."""
     from pipeline.demo_checkpoints import write_igt5

@@ -22,7 +22,7 @@ class Counting(Encoder):
     """Sums letters: a vector is (mean of ids, 1), so that the truth is plain arithmetic."""
 
     pad_id = 0
-    dim = 2
+    hidden = 2
     device = torch.device("cpu")
 
     def __init__(self, fail=lambda batch: None):
@@ -34,7 +34,7 @@ class Counting(Encoder):
 
     def tokenise(self, sequence, start, end):
         ids = np.array([99, *(LETTERS.index(c) + 1 for c in sequence[start:end]), 99])
-        return ids, ids != 99
+        return ids, (ids != 99)[None]
 
     layers = torch.nn.ModuleList()
 
@@ -48,10 +48,10 @@ class Counting(Encoder):
         self.calls += 1
         self.fail(batch)
         if isinstance(batch, Padded):
-            pieces = list(zip(batch.ids_BL, batch.weight_BL, strict=True))
+            pieces = list(zip(batch.ids_BL, batch.weight_BVL[:, 0], strict=True))
         else:
             ends = np.cumsum(np.repeat(batch.runs_R2[:, 1], batch.runs_R2[:, 0]))[:-1]
-            pieces = list(zip(np.split(batch.ids_1T[0], ends), np.split(batch.weight_T, ends), strict=True))
+            pieces = list(zip(np.split(batch.ids_1T[0], ends), np.split(batch.weight_VT[0], ends), strict=True))
         return torch.tensor([[(ids * weights).sum(), weights.sum()] for ids, weights in pieces])
 
 
@@ -123,7 +123,7 @@ def test_out_of_memory_splits_the_batch_and_loses_nothing(sequences, embed_confi
     expected, _ = run(Counting(), sequences, embed_config, budget=400)
 
     def fail(batch):
-        if (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces) > 1:
+        if len(batch.filled_BV) > 1:
             raise error
 
     vectors, tally = run(Counting(fail), sequences, embed_config, budget=400)
@@ -203,11 +203,21 @@ def test_other_errors_are_not_taken_for_memory(sequences, embed_config):
 def test_broken_vectors_stop_the_loop(sequences, embed_config, value, message):
     """A vector that is not finite, or all zero, is never handed on."""
     encoder = Counting()
-    encoder.forward = lambda batch: torch.full(
-        (len(batch.ids_BL) if isinstance(batch, Padded) else batch.pieces, 2), value
-    )
+    encoder.forward = lambda batch: torch.full((len(batch.filled_BV), 2), value)
     with pytest.raises(EncoderError, match=message):
         run(encoder, sequences, embed_config)
+
+
+def test_only_a_chain_that_is_not_there_may_be_zeros(embed_config):
+    """With `chains`, the second half is zeros without a light chain; where there is one, zeros stop the loop."""
+    config = replace(embed_config, pooling="chains")
+    encoder = open_encoder(find_sources(config).paired, config)
+    forward = encoder.forward
+    encoder.forward = lambda batch: forward(batch) * (torch.arange(encoder.dim) < encoder.hidden)
+    vector_1D, _ = encode(encoder, [("EVQLVE", None)], config)
+    assert vector_1D[0, : encoder.hidden].all()
+    with pytest.raises(EncoderError, match="zeros"):
+        encode(encoder, [("EVQLVE", "DIQM"), ("EVQLVE", None)], config)
 
 
 def test_a_stop_hands_on_what_is_encoded(sequences, embed_config):

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from typing import get_args
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from train.checkpoint import (
     snapshot,
     write_state,
 )
+from train.config import Head
 from train.errors import TrainError
 from train.regressor import Regressor
 from train.rundir import RunDir
@@ -204,6 +206,17 @@ def test_damaged_weights_are_refused(run) -> None:
         load_regressor(run.weights)
     run.weights.write_bytes(b"something else entirely")
     with pytest.raises(TrainError, match="is no weights file"):
+        load_regressor(run.weights)
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+def test_weights_say_which_head_they_are_of(run, head) -> None:
+    """Built again from the file alone; without a word it is `concat`, and a head that is not known is refused."""
+    model = Regressor(4, 3, widths=(8,), head=head).state_dict()
+    run.weights.write_bytes(weights_image(model, {**FACTS, "head": head} if head != "concat" else FACTS))
+    assert same(load_regressor(run.weights)[0].state_dict(), model)
+    run.weights.write_bytes(weights_image(model, {**FACTS, "head": "newer"}))
+    with pytest.raises(TrainError, match="head 'newer'"):
         load_regressor(run.weights)
 
 

@@ -136,3 +136,4 @@ def test_shapes_keep_apart_what_cannot_be_stacked(tmp_path) -> None:
     assert len({shape_of(TrainConfig(run=tmp_path, **other)) for other in others} | {shape_of(base)}) == 6
     assert shape_of(TrainConfig(run=tmp_path, accumulation=2)) is None
     assert shape_of(TrainConfig(run=tmp_path, checkpointing="all")) is None
+    assert shape_of(TrainConfig(run=tmp_path, head="bilinear")) is None

@@ -1,10 +1,13 @@
 """Predictions: every vector read once, every pair in its place, whatever is held and however pairs are cut."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from train import predict as module
+from train.config import Head
 from train.dataset import Matrix
 from train.predict import Predictor
 from train.prepared import Held, Mapped, place
@@ -13,10 +16,10 @@ from train.regressor import Regressor
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def regressor() -> Regressor:
+@pytest.fixture(params=get_args(Head))
+def regressor(request) -> Regressor:
     torch.manual_seed(0)
-    regressor = Regressor(6, 5, widths=(16, 8), dropout=0.5)
+    regressor = Regressor(6, 5, widths=(16, 8), head=request.param, dropout=0.5)
     regressor.antibody.map_DK.copy_(torch.randn(6, 6))
     regressor.antigen.mean_D.copy_(torch.randn(5))
     regressor.target_mean.fill_(8.0)

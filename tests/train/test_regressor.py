@@ -1,6 +1,7 @@
 """The network: what prepares its input, recomputed activations, and compiling once for all batches."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from train.acceleration import antigens_apart, compile_mode, has_compiler, resolve_device
+from train.config import Head
 from train.dataset import Matrix
 from train.errors import TrainError
 from train.features import fit_preparation
@@ -16,6 +18,7 @@ from train.regressor import Network, Prepare
 from train.schedule import Stopper, learning_rate, rows_of_step
 
 CPU = torch.device("cpu")
+HEADS = get_args(Head)
 
 
 def neighbours(rows: int, dim: int, seed: int = 0) -> np.ndarray:
@@ -125,9 +128,9 @@ def test_a_prepared_row_does_not_depend_on_its_neighbours(dim) -> None:
         assert torch.equal(prepare(vectors[some]), whole[some])
 
 
-def _gradients(checkpointing: str, inputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+def _gradients(checkpointing: str, inputs: tuple[torch.Tensor, ...], head: str = "concat") -> list[torch.Tensor]:
     torch.manual_seed(0)
-    network = Network(12, 8, widths=(64, 32, 16), dropout=0.3, checkpointing=checkpointing).train()
+    network = Network(12, 8, widths=(64, 32, 16), head=head, dropout=0.3, checkpointing=checkpointing).train()
     network(*inputs).square().sum().backward()
     return [parameter.grad for parameter in network.parameters()]
 
@@ -140,34 +143,54 @@ def distinct_inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("checkpointing", ["wide", "all"])
 @pytest.mark.parametrize("apart", [False, True])
-def test_recomputing_changes_no_gradient(checkpointing, apart) -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_recomputing_changes_no_gradient(checkpointing, apart, head) -> None:
     """Gradients are bit-equal with and without recomputation, dropout included."""
     inputs = distinct_inputs() if apart else (torch.randn(16, 12), torch.randn(16, 8))
-    for plain, recomputed in zip(_gradients("none", inputs), _gradients(checkpointing, inputs), strict=True):
+    pairs = zip(_gradients("none", inputs, head), _gradients(checkpointing, inputs, head), strict=True)
+    for plain, recomputed in pairs:
         assert torch.equal(plain, recomputed)
 
 
-def test_reading_each_antigen_once_changes_no_sum() -> None:
+@pytest.mark.parametrize("head", HEADS)
+def test_reading_each_antigen_once_changes_no_sum(head) -> None:
     """Scores and gradients are those of one antigen vector per pair, up to the order of summation."""
     antibody_BD, antigen_UD, which_BU = distinct_inputs()
-    once = _gradients("none", (antibody_BD, antigen_UD, which_BU))
-    each = _gradients("none", (antibody_BD, which_BU @ antigen_UD))
+    once = _gradients("none", (antibody_BD, antigen_UD, which_BU), head)
+    each = _gradients("none", (antibody_BD, which_BU @ antigen_UD), head)
     for one, other in zip(once, each, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    network = Network(12, 8, widths=(64, 32)).eval()
+    network = Network(12, 8, widths=(64, 32), head=head).eval()
     torch.testing.assert_close(
         network(antibody_BD, antigen_UD, which_BU), network(antibody_BD, which_BU @ antigen_UD), rtol=1e-5, atol=1e-6
     )
 
 
-def test_the_network_is_what_it_says() -> None:
-    """Linear, LayerNorm, GELU, ..., linear: computed again from the weights alone, in float64."""
+def _joined(head: str, x: torch.Tensor, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What each head says of both vectors end to end, [5, 20] to [5, 16]."""
+    first = {name.removeprefix("blocks.0.linear."): weight for name, weight in weights.items()}
+    if head == "concat":
+        return x @ torch.cat([first["antibody"], first["antigen"]], dim=1).T + first["bias"]
+    antibody = x @ torch.cat([first["antibody"], torch.zeros_like(first["antigen"])], dim=1).T + first["bias"]
+    antigen = x @ torch.cat([torch.zeros_like(first["antibody"]), first["antigen"]], dim=1).T + first["antigen_bias"]
+    if head == "difference":
+        features = torch.cat([antibody, antigen, (antibody - antigen).abs(), antibody * antigen], dim=1)
+        return features @ first["join.mix.weight"].T + first["join.mix.bias"]
+    a1, a2, g1, g2 = antibody[:, :16], antibody[:, 16:], antigen[:, :16], antigen[:, 16:]
+    return a1 + g1 + a2 * g2 if head == "bilinear" else a1 / (1 + torch.exp(-g2)) + g1 / (1 + torch.exp(-a2))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_network_is_what_it_says(head) -> None:
+    """What the head joins, LayerNorm, GELU, ..., linear: computed again from the weights alone, in float64."""
     torch.manual_seed(0)
-    network = Network(12, 8, widths=(16, 4)).eval()
+    network = Network(12, 8, widths=(16, 4), head=head).eval()
     antibody_BD, antigen_BD = torch.randn(5, 12), torch.randn(5, 8)
+    for name, weight in network.named_parameters():
+        if name.endswith("bias"):  # some begin as zeros, which would hide them
+            torch.nn.init.normal_(weight)
     weights = {name: weight.double() for name, weight in network.state_dict().items()}
-    matrix = torch.cat([weights["blocks.0.linear.antibody"], weights["blocks.0.linear.antigen"]], dim=1)
-    x = torch.cat([antibody_BD, antigen_BD], dim=1).double() @ matrix.T + weights["blocks.0.linear.bias"]
+    x = _joined(head, torch.cat([antibody_BD, antigen_BD], dim=1).double(), weights)
     for number in range(2):
         if number:
             x = x @ weights["blocks.1.linear.weight"].T + weights["blocks.1.linear.bias"]

@@ -1,6 +1,7 @@
 """The loop: weighted accumulation, no recompilation, early stopping, divergence."""
 
 import functools
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from train import build
-from train.checkpoint import Checkpointer
-from train.config import TrainConfig
+from train.checkpoint import Checkpointer, newest_state
+from train.config import Head, TrainConfig
 from train.errors import TrainError
 from train.kernel import find_kernel
 from train.material import Material
@@ -61,9 +62,10 @@ def gradients_of_steps(trainer: Trainer, folder) -> list[list[torch.Tensor]]:
     return found
 
 
-def test_accumulated_batches_are_one_large_batch(make_trainer, tmp_path) -> None:
+@pytest.mark.parametrize("head", get_args(Head))
+def test_accumulated_batches_are_one_large_batch(make_trainer, tmp_path, head) -> None:
     """Four batches of 16 give the gradient of one of 64 at every step, the short last one included."""
-    still = {"lr": 1e-30, "dropout": 0.0, "weight_decay": 0.0, "clip": 1e9, "epochs": 1}
+    still = {"lr": 1e-30, "dropout": 0.0, "weight_decay": 0.0, "clip": 1e9, "epochs": 1, "head": head}
     small = gradients_of_steps(make_trainer(batch_size=16, accumulation=4, **still), tmp_path / "a")
     large = gradients_of_steps(make_trainer(batch_size=64, accumulation=1, **still), tmp_path / "b")
     assert len(small) == len(large) == 4
@@ -78,10 +80,10 @@ def test_clipping_bounds_the_gradient(make_trainer, tmp_path) -> None:
         assert torch.stack([gradient.norm() for gradient in step]).norm() <= 0.01 * (1 + 1e-4)
 
 
-@pytest.mark.parametrize("checkpointing", ["none", "all"])
-def test_nothing_is_recompiled_after_the_warm_up(make_trainer, tmp_path, checkpointing) -> None:
+@pytest.mark.parametrize(("checkpointing", "head"), [("none", "concat"), ("all", "concat"), ("all", "difference")])
+def test_nothing_is_recompiled_after_the_warm_up(make_trainer, tmp_path, checkpointing, head) -> None:
     """Odd row counts in training and validation, two epochs: one compilation serves them all."""
-    trainer = make_trainer(compile="default", checkpointing=checkpointing, epochs=2)
+    trainer = make_trainer(compile="default", checkpointing=checkpointing, head=head, epochs=2)
     with torch.compiler.set_stance("fail_on_recompile"):
         assert fit(trainer, tmp_path / "run")
     assert len(trainer.position.history) == 2
@@ -95,6 +97,28 @@ def test_compiled_and_recomputed_training_learns_the_same(make_trainer, tmp_path
         fit(trainer, tmp_path / name)
         histories.append([(line["train_loss"], line["valid_rmse"]) for line in trainer.position.history])
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("head", get_args(Head)[1:])
+def test_a_head_of_products_goes_on_bit_by_bit(make_trainer, tmp_path, head, precision) -> None:
+    """Stopped in the second epoch and taken up by another trainer, it ends with the weights of an unbroken one."""
+    fields = {"head": head, "precision": precision, "dropout": 0.3, "compile": "off"}
+    unbroken, stopped, going_on = (make_trainer(**fields) for _ in range(3))
+    assert fit(unbroken, tmp_path / "unbroken")
+    assert not fit(stopped, tmp_path / "stopped", stop=lambda: stopped.position.step == 9)
+    going_on.restore(newest_state(RunDir(tmp_path / "stopped")))
+    assert fit(going_on, tmp_path / "stopped")
+    models = [trainer.state()["model"] for trainer in (unbroken, going_on, stopped)]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert not all(torch.equal(models[0][name], models[2][name]) for name in models[0])
+
+
+def test_other_heads_train_without_the_kernel_and_say_so(tmp_path) -> None:
+    """The kernel's formulas are those of `concat`."""
+    config, asked = TrainConfig(run=tmp_path, head="gated"), {"bf16": True, "compiled": False}
+    expected = (None, "it knows the head `concat`, not `gated`")
+    assert build.step_kernel(config, torch.device("cpu"), **asked) == expected
 
 
 def test_training_with_the_kernel_learns_the_same(make_trainer, tmp_path, monkeypatch) -> None:

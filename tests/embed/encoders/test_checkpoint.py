@@ -50,6 +50,7 @@ def test_the_digest_is_of_the_bytes_and_remembered_by_stamp(igt5, tmp_path):
         ({"precision": "fp32"}, False),
         ({"antibody_precision": "bf16"}, False),
         ({"pooling": "card"}, False),
+        ({"pooling": "chains"}, False),
         ({"vector_dtype": "float16"}, False),
     ],
 )
@@ -142,7 +143,7 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(igt5):
     save_file(tensors, file, metadata={"format": "pt"})
     index.write_text(json.dumps(content))
     with pytest.raises(EncoderError, match=key.replace(".", r"\.")):
-        IgT5(open_checkpoint(str(igt5), ""), CPU, "residues")
+        IgT5(open_checkpoint(str(igt5), ""), CPU, "mean")
 
 
 def test_another_vocabulary_is_refused(igt5):
@@ -153,7 +154,7 @@ def test_another_vocabulary_is_refused(igt5):
     model.pieces[3].piece, model.pieces[4].piece = model.pieces[4].piece, model.pieces[3].piece
     (igt5 / "spiece.model").write_bytes(model.SerializeToString())
     with pytest.raises(EncoderError, match="published vocabulary"):
-        IgT5(open_checkpoint(str(igt5), ""), CPU, "residues")
+        IgT5(open_checkpoint(str(igt5), ""), CPU, "mean")
 
 
 def test_a_missing_tokenizer_is_refused(igt5):
@@ -161,7 +162,7 @@ def test_a_missing_tokenizer_is_refused(igt5):
     for file in ("spiece.model", "tokenizer_config.json"):
         (igt5 / file).unlink(missing_ok=True)
     with pytest.raises(EncoderError, match=r"spiece\.model"):
-        IgT5(open_checkpoint(str(igt5), ""), CPU, "residues")
+        IgT5(open_checkpoint(str(igt5), ""), CPU, "mean")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

@@ -12,6 +12,8 @@ from embed.encoders.checkpoint import open_checkpoint
 from embed.encoders.esm2 import Esm2
 from embed.encoders.igt5 import IgT5
 from embed.encoders.loading import Arithmetic
+from embed.encoders.open import open_encoder
+from embed.fingerprint import find_sources
 from embed.inference import Loop
 from embed.pieces import cut_pieces, measure
 
@@ -83,7 +85,7 @@ def test_antibody_vectors_are_those_of_hugging_face(checkpoints, embed_config, p
     embed_config = replace(embed_config, batching=batching)
     heavy, light = sequences_of([110, 121, 121, 118, 1]), sequences_of([105, 107, 107, 109, 1], seed=1)
     antibodies = [*zip(heavy, light, strict=True), (heavy[0], None), ("ACDEFGHIKLMNPQRSTVWYX" * 5, "XX")]
-    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision, batching=batching), "residues")
+    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision, batching=batching), "mean")
     expected = np.stack([plain_antibody(checkpoints / "igt5", antibody) for antibody in antibodies])
     assert relative_error(vectors_of(encoder, antibodies, embed_config), expected) < BOUNDS[precision]
 
@@ -95,6 +97,35 @@ def test_card_pooling_counts_the_separator(checkpoints, embed_config):
     vector_1D = vectors_of(encoder, [antibody], embed_config)
     card, residues = (plain_antibody(checkpoints / "igt5", antibody, pooling=p) for p in ("card", "mean"))
     assert relative_error(vector_1D, card[None]) < 1e-5 < relative_error(vector_1D, residues[None])
+
+
+def plain_chains(folder, antibody):
+    """The means of its heavy and of its light chain side by side, zeros in the place of a missing one."""
+    heavy, light = antibody
+    model, tokenizer = T5EncoderModel.from_pretrained(folder, dtype=torch.float32).eval(), T5Tokenizer.from_pretrained
+    text = " </s> ".join(" ".join(chain) for chain in antibody if chain)
+    with torch.inference_mode():
+        hidden_LD = model(**tokenizer(folder)(text, return_tensors="pt")).last_hidden_state[0].double()
+    light_LD = hidden_LD[len(heavy) + 1 : -1]
+    return torch.cat([hidden_LD[: len(heavy)].mean(0), light_LD.mean(0) if light else light_LD.sum(0)]).numpy()
+
+
+@pytest.mark.parametrize("batching", ["packed", "bucketed"])
+def test_chains_are_pooled_apart(checkpoints, embed_config, batching):
+    """Heavy mean, then light mean, each against the plain forward; without light chain exact zeros in its place."""
+    config = replace(embed_config, batching=batching, pooling="chains", precision="fp32")
+    heavy, light = sequences_of([110, 121, 121, 1, 98]), sequences_of([105, 107, 107, 1], seed=1)
+    antibodies = [*zip(heavy, [*light, None], strict=True), ("ACDEFGHIKLMNPQRSTVWYX" * 5, "XX")]
+    source = find_sources(config).paired
+    encoder = open_encoder(source, config)
+    vector_ND = vectors_of(encoder, antibodies, config)
+    expected = np.stack([plain_chains(checkpoints / "igt5", antibody) for antibody in antibodies])
+    assert source.dim == encoder.dim == vector_ND.shape[1] == 2 * encoder.hidden
+    for half in (slice(encoder.hidden), slice(encoder.hidden, None)):
+        there = expected[:, half].any(axis=1)
+        assert relative_error(vector_ND[there, half], expected[there, half]) < BOUNDS["fp32"]
+        assert not vector_ND[~there, half].any()
+    assert there.sum() == 5
 
 
 @pytest.mark.parametrize("batching", ["packed", "bucketed"])
@@ -129,7 +160,7 @@ def test_t5_in_fp16_holds_a_residual_beyond_its_range(checkpoints, embed_config,
         model(input_ids=torch.tensor([paired.input_ids]))
     hook.remove()
     assert outputs[0].abs().max() > torch.finfo(torch.float16).max
-    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("fp16", batching=batching), "residues")
+    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("fp16", batching=batching), "mean")
     vector_1D = vectors_of(encoder, [antibody], embed_config)
     assert relative_error(vector_1D, plain_antibody(folder, antibody)[None]) < BOUNDS["fp16"]
 
@@ -143,7 +174,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(checkpoints, embed_config, p
     antibodies = list(
         zip(sequences_of(rng.integers(100, 130, 24)), sequences_of(rng.integers(95, 115, 24), 1), strict=True)
     )
-    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision, batching=batching), "residues")
+    encoder = IgT5(open_checkpoint(str(checkpoints / "igt5"), ""), arithmetic(precision, batching=batching), "mean")
     reference_ND = vectors_of(encoder, antibodies, embed_config, budget=1)
     for _ in range(20):
         vector_ND = vectors_of(
@@ -185,5 +216,5 @@ def test_bitsandbytes_reads_antibodies_as_transformers_does(checkpoints, embed_c
     with torch.inference_mode():
         hidden_BLD = model(input_ids=ids_BL).last_hidden_state.float()
     expected = np.stack([h[ids != 1].mean(0).numpy() for h, ids in zip(hidden_BLD, ids_BL, strict=True)])
-    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("int8-bnb"), "residues")
+    encoder = IgT5(open_checkpoint(str(folder), ""), arithmetic("int8-bnb"), "mean")
     assert relative_error(vectors_of(encoder, antibodies, embed_config), expected) < 1e-3

@@ -34,7 +34,7 @@ def change(path, **settings):
 
 
 def load(folder):
-    return IgT5(open_checkpoint(str(folder), ""), CPU, "residues")
+    return IgT5(open_checkpoint(str(folder), ""), CPU, "mean")
 
 
 def scrambled(spiece):

@@ -17,6 +17,7 @@ from train.sweep.ensemble import read_ensemble
 from train.sweep.space import read_space
 from train.sweep.stage import run_sweep
 from train.sweep.trials import Trials
+from train.weights import load_regressor
 
 SPACE = {"lr": {"log": (1e-3, 3e-2)}, "dropout": {"float": (0.0, 0.5)}, "widths": {"choice": ((32, 16), (16,))}}
 
@@ -82,6 +83,18 @@ def test_a_trial_is_the_training_that_its_settings_give(sweep, tmp_path) -> None
         row = pq.read_table(tmp_path / "packed" / "sweep.parquet").to_pylist()[best.number]
         if row["train.lr"] == best.params["lr"]:  # drawn before any trial had ended, so alike in both sweeps
             assert row["value"] == pytest.approx(best.value, abs=1e-3)
+
+
+def test_a_sweep_tries_heads(sweep) -> None:
+    """`train.head` is a field like any other: `concat` in a pack, the others alone, and the ensemble has both."""
+    result = sweep(
+        6, space={"head": {"choice": ("concat", "gated")}}, sampler="random", halving=0, population=3, best=6
+    )
+    assert (result.complete, result.failed) == (6, 0)
+    assert {best.params["head"] for best in result.best} == {"concat", "gated"}
+    runs = [RunDir(sweep.folder / "trials" / f"{best.number:05d}") for best in result.best]
+    for best, run in zip(result.best, runs, strict=True):
+        assert load_regressor(run.weights)[1]["head"] == best.params["head"]
 
 
 def test_a_sweep_goes_on_with_more_trials(sweep) -> None:
