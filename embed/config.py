@@ -11,6 +11,7 @@ Model = NewType("Model", str)
 """A Hugging Face hub id (`owner/name`) or an absolute local folder."""
 
 Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp16", "fp32"]
+Pooling = Literal["mean", "card", "residues"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +36,8 @@ class EmbedConfig:
     """Overrides `precision` for the antigen encoder."""
     threshold: float = 6.0
     """Outlier threshold of `int8-bnb`; 0 turns the 16-bit outlier columns off."""
-    pooling: Literal["mean", "card"] = "mean"
-    """`mean` averages residues only; `card` is the published IgT5 recipe, which counts the separator too."""
+    pooling: Pooling = "mean"
+    """`mean` of the residues; `card` (the published IgT5 recipe) counts the separator too; `residues` keeps each."""
     single_chain: Model = Model("same")
     """Antibodies without light chain: `same` encoder, `error`, or another hub id or local folder."""
     single_chain_revision: str = ""
@@ -56,9 +57,9 @@ class EmbedConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the encoders' layers (`torch.compile`): `auto` where there is enough work to win its time back."""
     shard_rows: int = 4096
-    """Vectors in one shard; at most this much work (or 60 s of it) is lost at a kill."""
+    """Sequences in one shard (of `residues` 64 MiB at most); so much work, or 60 s of it, is lost at a kill."""
     vector_dtype: Literal["float32", "float16"] = "float32"
-    """How vectors are stored; float16 halves the store and costs fidelity between near-identical sequences."""
+    """How vectors of sequences are stored; float16 halves them and costs fidelity between near-identical ones."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 

@@ -1,4 +1,4 @@
-"""Stage 1: a pairs table becomes a store of one vector per distinct sequence.
+"""Stage 1: a pairs table becomes a store of the vectors of each distinct sequence.
 
 1. read the table; its distinct antibodies and antigens are the work
 2. fingerprint the encoders, and take away what the store holds under these fingerprints
@@ -10,17 +10,19 @@ With nothing left to read, torch is never imported.
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from embed.config import EmbedConfig
 from embed.errors import EmbedError
-from embed.fingerprint import Sources, find_sources
+from embed.fingerprint import Source, Sources, find_sources
 from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces, measure
 from embed.result import EmbedResult, peak_memory_bytes
 from embed.store.durable import make_folder
+from embed.store.residue_writer import ResidueWriter
 from embed.store.writer import ShardWriter, create_folder
 from embed.work import Work, left_to_read
 
@@ -121,17 +123,10 @@ def _embed(
     folder = create_folder(config.store, work.source.name, work.source.facts, work.source.resolved)
     prove(encoder, work.source, folder, config)
     result.setup_seconds += time.time() - before
-    writer = ShardWriter(
-        folder,
-        fingerprint=work.source.fingerprint,
-        dim=encoder.dim,
-        dtype=config.vector_dtype,
-        shard_rows=config.shard_rows,
-    )
-    with writer:
+    with _writer(config, work.source, folder, encoder.dim) as writer:
 
-        def write(index_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float32]) -> None:
-            writer.add(work.key_NK[index_B], vector_BD, work.length_N[index_B])
+        def write(index_B: npt.NDArray[np.int64], vectors: Any) -> None:  # noqa: ANN401 (as the writer takes them)
+            writer.add(work.key_NK[index_B], vectors, work.length_N[index_B])
             result.embedded += len(index_B)
 
         pieces = cut_pieces(*measure(work.sequences), encoder.token_count, config)
@@ -147,6 +142,14 @@ def _embed(
     result.busy_seconds += tally.busy_seconds
     result.stopped = tally.stopped
     return [f"{work.source.role} of {work.length_N[i]} residues" for i in sorted(set(tally.too_large))]
+
+
+def _writer(config: EmbedConfig, source: Source, folder: Path, dim: int) -> ShardWriter | ResidueWriter:
+    rows = config.shard_rows
+    if config.pooling == "residues":
+        return ResidueWriter(folder, fingerprint=source.fingerprint, dim=dim, shard_rows=rows)
+    dtype = config.vector_dtype
+    return ShardWriter(folder, fingerprint=source.fingerprint, dim=dim, dtype=dtype, shard_rows=rows)
 
 
 def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tuple[int, int]) -> EmbedResult:

@@ -1,12 +1,13 @@
 """IgT5: reads an antibody as `heavy </s> light </s>`, or one chain as `heavy </s>` (Kenlay et al. 2024, model card)."""
 
 from collections.abc import Callable
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from embed.config import Pooling
 from embed.encoders.checkpoint import Checkpoint
 from embed.encoders.encoder import Encoder, Packed
 from embed.encoders.loading import Arithmetic, load_model, load_tokenizer
@@ -20,7 +21,7 @@ class IgT5(Encoder):
 
     pad_id = PROT_T5.pad
 
-    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Literal["mean", "card"]) -> None:
+    def __init__(self, checkpoint: Checkpoint, arithmetic: Arithmetic, pooling: Pooling) -> None:
         from transformers import T5EncoderModel, T5Tokenizer
 
         self.device = torch.device(arithmetic.device)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from embed.errors import StoreError
+from embed.store.image import build_shard
 from embed.store.maintenance import verify
 from embed.store.quarantine import quarantine
 from embed.store.reader import Vectors
-from embed.store.shard import build_shard
 
 PROGRAM = """
 import json, os, random, sys
