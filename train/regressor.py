@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from train.attention_pooling import AttentionPooling, Residues, Side, rows_of
 from train.dropout import Draw, Dropout
 from train.features import Preparation
+from train.residue_scale import ResidueScale
 
 Checkpointing = Literal["none", "wide", "all"]
 
@@ -128,8 +130,15 @@ class Network(nn.Module):
         widths: Sequence[int],
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
+        poolings: tuple[AttentionPooling | None, AttentionPooling | None] = (None, None),
     ) -> None:
+        """Make it for prepared vectors of these widths, and what poolings lay beside them."""
         super().__init__()
+        self.antibody_pooling, self.antigen_pooling = poolings
+        antibody_dim, antigen_dim = (
+            dim + (pooling.width if pooling else 0)
+            for dim, pooling in zip((antibody_dim, antigen_dim), poolings, strict=True)
+        )
         recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
         self.draw = Draw()
         """Which units are dropped next."""
@@ -148,9 +157,22 @@ class Network(nn.Module):
         assert isinstance(layer, FirstLayer)
         return layer
 
-    def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
-        """Score pairs, float32 [B]; arguments as for the first layer, in the dtype of the weights."""
-        return self._rest(self.blocks[0](antibody_BD, antigen_UD, which_BU))
+    def forward(self, antibody: Side, antigen: Side, which_BU: Tensor | None = None) -> Tensor:
+        """Score pairs, float32 [B]; arguments as for the first layer, in the dtype of the weights, or residues."""
+        if isinstance(antigen, Residues):
+            assert self.antigen_pooling is not None
+            antigen_UD, which_BU = self.antigen_pooling(antigen), antigen.which()
+        else:
+            antigen_UD = antigen
+        return self._rest(self.blocks[0](self.antibody_rows(antibody), antigen_UD, which_BU))
+
+    def antibody_rows(self, antibody: Side) -> Tensor:
+        """Give what the first layer reads of each antibody: a prepared vector, or residues pooled, [B, D]."""
+        return rows_of(antibody, self.antibody_pooling)
+
+    def antigen_rows(self, antigen: Side) -> Tensor:
+        """Give what the first layer reads of each antigen: a prepared vector, or residues pooled, [B, D]."""
+        return rows_of(antigen, self.antigen_pooling)
 
     def score_sums(self, sum_BH: Tensor) -> Tensor:
         """Score pairs from what the first layer gives, float32 [B]; without dropout."""
@@ -183,12 +205,25 @@ class Regressor(nn.Module):
         widths: Sequence[int],
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
+        queries: tuple[int, int] = (0, 0),
     ) -> None:
+        """Make it for vectors of these widths, and for a side that has queries for those of its residues too."""
         super().__init__()
         self.dims = (antibody_dim, antigen_dim)
+        self.queries = queries
         self.antibody = Prepare(antibody_dim)
         self.antigen = Prepare(antigen_dim)
-        self.network = Network(antibody_dim, antigen_dim, widths=widths, dropout=dropout, checkpointing=checkpointing)
+        sides = list(zip(self.dims, queries, strict=True))
+        self.antibody_scale, self.antigen_scale = (ResidueScale(dim) if asked else None for dim, asked in sides)
+        antibody, antigen = (AttentionPooling(dim, asked) if asked else None for dim, asked in sides)
+        self.network = Network(
+            antibody_dim,
+            antigen_dim,
+            widths=widths,
+            dropout=dropout,
+            checkpointing=checkpointing,
+            poolings=(antibody, antigen),
+        )
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
 
@@ -198,6 +233,12 @@ class Regressor(nn.Module):
         self.antigen.fit(antigen)
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
+
+    def fit_residues(self, antibody: ResidueScale | None, antigen: ResidueScale | None) -> None:
+        """Take over the scale of residues of each side that has queries."""
+        for own, fitted in ((self.antibody_scale, antibody), (self.antigen_scale, antigen)):
+            if own is not None and fitted is not None:
+                own.load_state_dict(fitted.state_dict())
 
     def pkd(self, score_B: Tensor) -> Tensor:
         """Turn scores of the network into pKd, [B]."""

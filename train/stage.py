@@ -236,4 +236,5 @@ def facts_of(task: Task) -> dict[str, object]:
     """Describe the network so that it can be built again from its weights' file alone."""
     dataset = task.material.dataset
     dims = {"antibody_dim": dataset.antibodies.dim, "antigen_dim": dataset.antigens.dim}
-    return {**dims, "widths": list(task.config.layers)}
+    queries = task.queries
+    return {**dims, "widths": list(task.config.layers), **({"queries": list(queries)} if any(queries) else {})}

@@ -22,7 +22,8 @@ def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]
 
     Args:
         model: State of a Regressor, on the CPU.
-        facts: At least `antibody_dim`, `antigen_dim` and `widths`; JSON-able.
+        facts: At least `antibody_dim`, `antigen_dim` and `widths`, and `queries` of both where residues are read;
+            JSON-able.
     """
     tensors = {name: tensor.contiguous() for name, tensor in model.items()}
     record = {**facts, "sha256": _digest(tensors, facts)}
@@ -47,7 +48,13 @@ def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
         raise TrainError(f"{path} is no weights file of a run ({error}); train anew.") from error
     if facts.pop("sha256", None) != _digest(tensors, facts):
         raise TrainError(f"{path} is damaged: its bytes do not match its SHA-256; train anew.")
-    regressor = Regressor(facts["antibody_dim"], facts["antigen_dim"], widths=facts["widths"])
+    antibody_queries, antigen_queries = facts.get("queries", (0, 0))
+    regressor = Regressor(
+        facts["antibody_dim"],
+        facts["antigen_dim"],
+        widths=facts["widths"],
+        queries=(antibody_queries, antigen_queries),
+    )
     regressor.load_state_dict(tensors)
     return regressor.eval(), facts
 

@@ -104,6 +104,8 @@ class Worker:
 
     def _packs_well(self, train: TrainConfig) -> bool:
         dataset = self._material.dataset
+        if any(self._material.has_residues):
+            return False
         widths = (dataset.antibodies.dim + dataset.antigens.dim, *train.layers)
         return packs_well(self._sweep, widths, train.batch_size, self._material.device)
 
