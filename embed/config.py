@@ -1,7 +1,7 @@
 """What the embed stage can be told."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NewType
 
@@ -99,6 +99,10 @@ class EmbedConfig:
             self.device,
             "is auto, cpu, cuda or cuda:N",
         )
+
+    def one_vector(self) -> "EmbedConfig":
+        """The same config with one vector for each sequence: in place of `residues` their mean."""
+        return replace(self, pooling="mean") if self.pooling == "residues" else self
 
     def precision_of(self, role: Literal["antibody", "antigen"]) -> Precision:
         """Tell the arithmetic of one encoder."""

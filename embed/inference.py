@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -201,7 +201,7 @@ def encode(
     def write(index_B: Ints, vector_BD: npt.NDArray[np.float32]) -> None:
         vector_ND[index_B] = vector_BD
 
-    config = replace(config, pooling="mean") if config.pooling == "residues" else config
+    config = config.one_vector()
     pieces = cut_pieces(*measure(sequences), encoder.token_count, config)
     return vector_ND, Loop(encoder, sequences, pieces, write, config).run()
 

@@ -112,7 +112,7 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
     if train is not None:
         _refuse_untrainable(train, table)
     with tempfile.TemporaryDirectory(prefix="bindcache-") as folder:
-        embed = replace(config.embed, store=Path(folder))  # for the memory of weights' digests alone
+        embed = replace(config.embed.one_vector(), store=Path(folder))  # for the memory of weights' digests alone
         trial = None if train is None else RegressorTrial(embed, train, table, progress)
         comparison = _Comparison(table)
         for arm, arms in encode_arms(embed, table, progress):

@@ -67,7 +67,7 @@ def measure(request: Request) -> dict[str, Any]:
     config = load(path, request.overrides)
     training = train_section(config, path)
     table = sample_pairs(read_table(config.embed, config.pairs), request.sample)
-    embed = replace(config.embed, store=Path(request.folder))
+    embed = replace(config.embed.one_vector(), store=Path(request.folder))
     if request.kind == "rung":
         from pipeline.bench.rung import run_rung
 
