@@ -38,10 +38,7 @@ def info_command(path: Path, overrides: tuple[str, ...], *, as_json: bool) -> No
 
     root = load(path, overrides).embed.store
     folders = info(root)
-    rows = [
-        (f.name, f"{f.keys:,}", f"{f.residues:,}", f.dim, f.dtype, f.shards, human_bytes(f.bytes))
-        for f in folders
-    ]
+    rows = [(f.name, f"{f.keys:,}", f"{f.residues:,}", f.dim, f.dtype, f.shards, human_bytes(f.bytes)) for f in folders]
     table = f"{root}\n{columns(('folder', 'keys', 'residues', 'width', 'dtype', 'shards', 'size'), rows)}"
     report({"store": str(root), "folders": [asdict(folder) for folder in folders]}, table, as_json=as_json)
 

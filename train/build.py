@@ -65,6 +65,7 @@ def build_trainer(
         "precision": "bf16" if bf16 else "fp32",
         "compile": f"{mode or 'off'} ({why})",
         "kernel": "yes" if kernel else f"no ({without})",
+        **_residues(task),
         **chosen,
     }
 
@@ -108,6 +109,12 @@ def build_parts(task: Task, dtype: torch.dtype, progress: Progress) -> tuple[Par
         valid_target_M=material.dataset.target_N[valid][measured_M],
     )
     return parts, {"placement": placement, "antigen_half": why}
+
+
+def _residues(task: Task) -> dict[str, str]:
+    """Say of which sides residues are read."""
+    sides = [name for name, has in zip(("antibodies", "antigens"), task.material.has_residues, strict=True) if has]
+    return {"residues": f"{task.config.queries} queries beside the mean, of {' and '.join(sides)}"} if sides else {}
 
 
 def step_kernel(
