@@ -18,7 +18,7 @@ from embed.store.reader import Vectors
 from train.errors import TrainError
 
 _BLOCK_VALUES = 1 << 20
-_RESIDUE_VALUES = 1 << 24
+_RESIDUE_VALUES = 1 << 22
 
 Index = npt.NDArray[np.int64]
 
@@ -159,7 +159,7 @@ def blocks(index_N: npt.NDArray[np.int64], width: int) -> Iterator[npt.NDArray[n
 
 
 def residue_blocks(matrix: Matrix, index_B: Index) -> Iterator[Index]:
-    """Cut rows into stretches whose residues take little memory: 32 MiB, unless a sequence alone takes more."""
+    """Cut rows into stretches whose residues take little memory: 8 MiB, unless a sequence alone takes more."""
     most, start = max(1, _RESIDUE_VALUES // max(1, matrix.dim)), 0
     end_B = np.cumsum(matrix.residue_counts(index_B))
     while start < len(index_B):

@@ -32,7 +32,7 @@ class ResidueScale(nn.Module):
         self.register_buffer("scale_D", torch.ones(dim))
 
     def fit(self, matrix: Matrix, used_U: npt.NDArray[np.int64]) -> "ResidueScale":
-        """Learn from the residues of training sequences, at most 1,024 of them; one pass, some megabytes of memory.
+        """Learn from the residues of training sequences, at most 1,024 of them, in one pass and some blocks of memory.
 
         Args:
             matrix: Distinct sequences.

@@ -32,7 +32,11 @@ def build_shard(
     key_N16, first_N = _in_key_order(key_N16)
     vector_ND = vector_ND[first_N]
     _refuse_infinite(key_N16, vector_ND, "store float32, or encode at a higher precision")
-    arrays = {schema.KEY: key_N16, schema.LENGTH: _int32(length_N[first_N]), schema.VECTOR: vector_ND}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        schema.KEY: key_N16,
+        schema.LENGTH: _int32(length_N[first_N]),
+        schema.VECTOR: vector_ND,
+    }
     return _image(schema.FORMAT_VERSION, fingerprint, arrays)
 
 

@@ -38,9 +38,9 @@ def config(embed_config, request):
 @pytest.fixture
 def table(tmp_path):
     """Pairs of antibodies with and without light chain, and antigens in one to six windows."""
-    heavy, light = sequences_of([110, 121, 3]), sequences_of([105, 1], seed=1)
+    heavy, light = sequences_of([110, 121, 7]), sequences_of([105, 5], seed=1)
     antibodies = [(heavy[0], light[0]), (heavy[1], light[1]), (heavy[2], None)]
-    antigens = sequences_of([1, 60, 61, 85, 111, 170], seed=2)
+    antigens = sequences_of([5, 60, 61, 85, 111, 170], seed=2)
     rows = [(antibodies[i % 3][0], antibodies[i % 3][1] or "", antigen) for i, antigen in enumerate(antigens)]
     path = tmp_path / "pairs.csv"
     path.write_text("heavy,light,antigen\n" + "\n".join(map(",".join, rows)))

@@ -25,11 +25,11 @@ import torch
 import torch._dynamo  # torch's own code, which its optimizers load
 
 torch.set_num_threads(1)
-folder, allowed, placement = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+folder, allowed, placement, batch_size = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 table = read_pairs(PairsConfig(path=folder / "pairs.parquet", light="", affinity="pkd", split="split"))
 antibodies, antigens = sorted((folder / "store").iterdir())
-fields = dict(split="column", widths=(8,), epochs=1, batch_size=256, compile="off", precision="fp32", device="cpu")
-config = TrainConfig(run=folder / f"run-{placement}", placement=placement, **fields)
+fields = dict(split="column", widths=(8,), epochs=1, compile="off", precision="fp32", device="cpu")
+config = TrainConfig(run=folder / f"run-{placement}", placement=placement, batch_size=batch_size, **fields)
 used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
 result = run_train(config, table, VectorFolders(paired=antibodies, single=antibodies, antigen=antigens), resolved={})
@@ -85,7 +85,7 @@ def test_a_store_larger_than_the_memory_allowed_is_streamed(tmp_path, figure, ro
     assert stored > 2 * allowed
 
     def train(placement):
-        command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), placement]
+        command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), placement, "256"]
         alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory of their own
         return subprocess.run(
             command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=600, check=False
@@ -107,7 +107,7 @@ def test_residues_larger_than_the_memory_allowed_are_streamed(tmp_path, figure):
     rows, allowed = 2_700, 400 << 20
     stored = plant_residues(tmp_path, rows, residues=230, width=1_024)
     assert stored > 3 * allowed
-    command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), "mapped"]
+    command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), "mapped", "32"]
     alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     streamed = subprocess.run(
         command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=600, check=False

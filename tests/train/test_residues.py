@@ -135,6 +135,31 @@ def test_batches_hold_the_residues_of_their_distinct_sequences(dataset, start):
     assert seen == loader.steps_per_epoch - start
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_batches_are_those_of_the_cpu(dataset):
+    """With a slow consumer and batches that grow, no buffer is overwritten while the device still reads it."""
+    cuda, (row_M2, rows) = torch.device("cuda"), distinct_rows(dataset.row_N2)
+
+    def batches(device):
+        busy = torch.rand(4096, 4096, device=device) if device.type == "cuda" else None
+        sides = [
+            Streamed(matrix, row_U, Prepare(matrix.dim).to(device), ResidueScale(matrix.dim).to(device), torch.float32)
+            for matrix, row_U in zip((dataset.antibodies, dataset.antigens), rows, strict=True)
+        ]
+        pairs = Pairs(row_M2=row_M2, target_M=dataset.target_N, antibodies=sides[0], antigens=sides[1])
+        for batch in Loader(pairs, 4).epoch():
+            if busy is not None:
+                busy = (busy @ busy).tanh()  # the copies below wait behind it on the consumer's stream
+            for residues in (batch.antibody_residues, batch.antigen_residues):
+                yield residues.runs, *(x.clone() for x in (residues.vector_TD, residues.mean_UK, residues.place_B))
+
+    for _ in range(3):
+        for ours, expected in zip(list(batches(cuda)), list(batches(torch.device("cpu"))), strict=True):
+            assert ours[0] == expected[0]
+            assert all(torch.equal(one.cpu(), other) for one, other in zip(ours[1:], expected[1:], strict=True))
+
+
 def rule(make_table, publish_residues, publish=None, antibodies=400, antigens=3):
     """Plant a rule that no mean shows: what one marked residue of the antibody carries, among as much noise."""
     random = np.random.default_rng(0)
