@@ -1,7 +1,7 @@
 """What the embed stage can be told."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NewType, TypeGuard, get_args
 
@@ -15,10 +15,10 @@ Table = Literal["onehot", "blosum62"]
 TABLES: tuple[str, ...] = get_args(Table)
 
 Precision = Literal["int8", "int8-fast", "int8-bnb", "bf16", "fp16", "fp32"]
-
-Pooling = Literal["mean", "chains", "card"]
+Pooling = Literal["mean", "chains", "card", "residues"]
 """`mean` averages residues; `chains` does so for each chain and lays both means side by side, the second one zeros
-where there is no light chain; `card` is the published IgT5 recipe, which counts the separator too."""
+where there is no light chain; `card` is the published IgT5 recipe, which counts the separator too; `residues` averages
+nothing and keeps the vector of each residue, of antigens too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class EmbedConfig:
     threshold: float = 6.0
     """Outlier threshold of `int8-bnb`; 0 turns the 16-bit outlier columns off."""
     pooling: Pooling = "mean"
-    """Of antibodies: `mean` over residues, each chain's mean apart (`chains`), or with the separator (`card`)."""
+    """`mean` over residues, each chain's mean (`chains`), with the separator (`card`), or each residue (`residues`)."""
     single_chain: Model = Model("same")
     """Antibodies without light chain: `same` encoder, `error`, or another one."""
     single_chain_revision: str = ""
@@ -64,9 +64,9 @@ class EmbedConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile the encoders' layers (`torch.compile`): `auto` where there is enough work to win its time back."""
     shard_rows: int = 4096
-    """Vectors in one shard; at most this much work (or 60 s of it) is lost at a kill."""
+    """Sequences in one shard (of `residues` 64 MiB at most); so much work, or 60 s of it, is lost at a kill."""
     vector_dtype: Literal["float32", "float16"] = "float32"
-    """How vectors are stored; float16 halves the store and costs fidelity between near-identical sequences."""
+    """How vectors of sequences are stored; float16 halves them and costs fidelity between near-identical ones."""
     device: str = "auto"
     """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
 
@@ -106,6 +106,10 @@ class EmbedConfig:
             self.device,
             "is auto, cpu, cuda or cuda:N",
         )
+
+    def one_vector(self) -> "EmbedConfig":
+        """The same config with one vector for each sequence: in place of `residues` their mean."""
+        return replace(self, pooling="mean") if self.pooling == "residues" else self
 
     def precision_of(self, role: Literal["antibody", "antigen"]) -> Precision:
         """Tell the arithmetic of one encoder."""

@@ -16,8 +16,6 @@ _FAMILY = {"t5": "igt5", "esm": "esm2"}
 _EXPECTED = {"antibody": "t5", "antigen": "esm"}
 _WIDTH = {"t5": "d_model", "esm": "hidden_size"}
 """What config.json calls the width of a token's state."""
-_POOLED = {"mean": "residues", "chains": "chains", "card": "card"}
-"""What fingerprints call a pooling."""
 _COSMETIC = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache")
 """Keys of config.json that change no vector."""
 
@@ -162,15 +160,18 @@ def _facts(config: EmbedConfig, role: Literal["antibody", "antigen"], checkpoint
         "precision": _precision_facts(precision, config.threshold, family),
         "attention": "softmax, exact",
         "residues": "B, O, U, Z -> X",
-        "vector_dtype": config.vector_dtype,
+        "vector_dtype": "float16" if config.pooling == "residues" else config.vector_dtype,
         "libraries": {name: _major(name) for name in ("torch", "transformers")},
     }
+    pooling = "none, float16, residues" if config.pooling == "residues" else "mean, float32, residues"
     if role == "antibody":
-        return facts | {"input": "heavy </s> light </s>", "pooling": f"mean, float32, {_POOLED[config.pooling]}"}
+        if config.pooling in ("chains", "card"):
+            pooling = f"mean, float32, {config.pooling}"
+        return facts | {"input": "heavy </s> light </s>", "pooling": pooling}
     long = {"policy": config.long, "window": config.window}
     if config.long == "window":
         long["stride"] = config.stride
-    return facts | {"input": "<cls> antigen <eos>", "pooling": "mean, float32, residues", "long": long}
+    return facts | {"input": "<cls> antigen <eos>", "pooling": pooling, "long": long}
 
 
 def _precision_facts(precision: Precision, threshold: float, family: str) -> dict[str, object]:

@@ -26,7 +26,8 @@ from embed.encoders.timing import Copied, Timer
 from embed.encoders.tokens import Ids
 from embed.errors import EncoderError
 from embed.joining import Flags, Ints, Joiner, Write
-from embed.pieces import Pieces, cut_pieces, measure
+from embed.pieces import Pieces, cut_pieces, in_turn, measure
+from embed.residues import MOST_RESIDUES, ResidueJoiner, WriteResidues
 from embed.sequences import Antibody
 
 # N sequences, B pieces in a batch, L tokens, V vectors of a sequence, D width of all of them side by side
@@ -57,20 +58,25 @@ class Tally:
 
 
 class Loop:
-    """Runs pieces of sequences through an encoder and hands whole vectors to `write`."""
+    """Runs pieces of sequences through an encoder and hands whole vectors to a function.
+
+    With the pooling `residues` these are the states of the residues of each sequence.
+    """
 
     def __init__(
         self,
         encoder: Encoder,
         sequences: Sequence[Antibody | str],
         pieces: Pieces,
-        write: Write,
+        write: Write | WriteResidues,
         config: EmbedConfig,
     ) -> None:
         self._encoder = encoder
         self._sequences = sequences
         self._pieces = pieces
-        self._joiner = Joiner(pieces, encoder.dim, write)
+        self._each_residue = config.pooling == "residues"
+        joiner: Callable[..., Joiner | ResidueJoiner] = ResidueJoiner if self._each_residue else Joiner
+        self._joiner = joiner(pieces, encoder.dim, write)
         self._config = config
         self._budget = token_budget(config.tokens_per_batch, encoder.room())
         self._timer = Timer(encoder.device)
@@ -111,11 +117,16 @@ class Loop:
 
     def _cut(self) -> Iterator[tuple[Ints, int | None]]:
         """Yield the pieces of each batch, and the width they are padded to; None where they lie end to end."""
-        token_P = self._pieces.token_P
-        if self._config.batching == "packed":
-            return ((index_B, None) for index_B in cut_rows(token_P, lambda: self._budget))
-        edges = auto_edges(token_P, self._budget) if self._config.buckets == "auto" else self._config.buckets
-        return iter(cut_buckets(token_P, edges, lambda: self._budget))
+        pieces = self._pieces
+        stretches = in_turn(pieces, MOST_RESIDUES) if self._each_residue else [np.arange(len(pieces))]
+        for some in stretches:
+            token_P = pieces.token_P[some]
+            if self._config.batching == "packed":
+                yield from ((some[index_B], None) for index_B in cut_rows(token_P, lambda: self._budget))
+            else:
+                edges = auto_edges(token_P, self._budget) if self._config.buckets == "auto" else self._config.buckets
+                cut = cut_buckets(token_P, edges, lambda: self._budget)
+                yield from ((some[index_B], width) for index_B, width in cut)
 
     def _tokenised(self, cut: tuple[Ints, int | None]) -> tuple[Ints, int | None, Batch]:
         index_B, width = cut
@@ -160,7 +171,7 @@ class Loop:
     def _forward(self, batch: Batch) -> torch.Tensor | None:
         try:
             with self._timer:
-                return self._encoder.forward(batch)
+                return self._encoder.residues(batch) if self._each_residue else self._encoder.forward(batch)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -172,13 +183,16 @@ class Loop:
 
     def _hand_on(self, index_B: Ints, filled_BV: Flags, vector_BD: torch.Tensor, copied: Copied) -> None:
         self._timer.wait(copied)
-        self._joiner.add(index_B, vector_BD.numpy(), filled_BV)
+        if isinstance(self._joiner, ResidueJoiner):
+            self._joiner.add(index_B, vector_BD.numpy())
+        else:
+            self._joiner.add(index_B, vector_BD.numpy(), filled_BV)
 
 
 def encode(
     encoder: Encoder, sequences: Sequence[Antibody | str], config: EmbedConfig
 ) -> tuple[npt.NDArray[np.float32], Tally]:
-    """Encode sequences into memory, as the embed stage encodes them into the store.
+    """Encode sequences into memory, as the embed stage encodes them into the store; of `residues` the means.
 
     Args:
         encoder: From `embed.encoders.open.open_encoder`.
@@ -193,6 +207,7 @@ def encode(
     def write(index_B: Ints, vector_BD: npt.NDArray[np.float32]) -> None:
         vector_ND[index_B] = vector_BD
 
+    config = config.one_vector()
     pieces = cut_pieces(*measure(sequences), encoder.token_count, config)
     return vector_ND, Loop(encoder, sequences, pieces, write, config).run()
 

@@ -1,6 +1,6 @@
 """What an encoder reads at once: a whole antibody, or one window of an antigen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,30 @@ class Pieces:
         """List the bounds of one sequence's pieces."""
         first, last = np.searchsorted(self.sequence_P, [sequence, sequence + 1])
         return list(zip(self.start_P[first:last].tolist(), self.end_P[first:last].tolist(), strict=True))
+
+
+def in_turn(pieces: Pieces, most_residues: int) -> Iterator[Ints]:
+    """Cut pieces so that only so many residues of sequences in several windows are in work at a time.
+
+    Args:
+        pieces: All pieces.
+        most_residues: Of the sequences in several windows that share a stretch; a longer one has its own.
+
+    Yields:
+        Numbers of pieces, of whole sequences: those in several windows first, then all others at once.
+    """
+    first_S, count_S = np.unique(pieces.sequence_P, return_index=True, return_counts=True)[1:]
+    windowed = np.flatnonzero(count_S > 1)
+    residue_W = pieces.end_P[first_S[windowed] + count_S[windowed] - 1]
+    start = 0
+    while start < len(windowed):
+        fitting = int(np.searchsorted(np.cumsum(residue_W[start:]), most_residues, side="right"))
+        some = windowed[start : start + max(1, fitting)]
+        spans = zip(first_S[some].tolist(), count_S[some].tolist(), strict=True)
+        yield np.concatenate([np.arange(first, first + count) for first, count in spans])
+        start += len(some)
+    if len(windowed) < len(first_S):
+        yield first_S[count_S == 1]
 
 
 def measure(sequences: Sequence[Antibody | str]) -> tuple[Ints, Ints | None]:

@@ -1,4 +1,4 @@
-"""Stage 1: a pairs table becomes a store of one vector per distinct sequence.
+"""Stage 1: a pairs table becomes a store of the vectors of each distinct sequence.
 
 1. read the table; its distinct antibodies and antigens are the work
 2. fingerprint the encoders, and take away what the store holds under these fingerprints
@@ -10,6 +10,7 @@ With nothing left for a model to read, torch is never imported: `onehot` and `bl
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from embed.pairs import PairsConfig, PairTable, read_pairs, write_rejected
 from embed.pieces import cut_pieces, measure
 from embed.result import EmbedResult, peak_memory_bytes
 from embed.store.durable import make_folder
+from embed.store.residue_writer import ResidueWriter
 from embed.store.writer import ShardWriter, create_folder
 from embed.work import Work, left_to_read
 
@@ -130,8 +132,8 @@ def _embed(
     result.setup_seconds += time.time() - before
     with _writer(config, work.source, folder, encoder.dim) as writer:
 
-        def write(index_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float32]) -> None:
-            writer.add(work.key_NK[index_B], vector_BD, work.length_N[index_B])
+        def write(index_B: npt.NDArray[np.int64], vectors: Any) -> None:  # noqa: ANN401 (as the writer takes them)
+            writer.add(work.key_NK[index_B], vectors, work.length_N[index_B])
             result.embedded += len(index_B)
 
         pieces = cut_pieces(*measure(work.sequences), encoder.token_count, config)
@@ -159,7 +161,7 @@ def _look_up(
     prove_lookup(work.source, folder)
     phase = f"embedding {'antibodies' if work.source.role == 'antibody' else 'antigens'}"
     done, total = 0, int(work.length_N.sum())
-    with _writer(config, work.source, folder, lookup.dim) as writer:
+    with _vector_writer(config, work.source, folder, lookup.dim) as writer:
         for start in range(0, len(work), _LOOKED_UP_AT_ONCE):
             if stop():
                 result.stopped = True
@@ -176,14 +178,15 @@ def _look_up(
     result.busy_seconds += seconds
 
 
-def _writer(config: EmbedConfig, source: Source, folder: Path, dim: int) -> ShardWriter:
-    return ShardWriter(
-        folder,
-        fingerprint=source.fingerprint,
-        dim=dim,
-        dtype=config.vector_dtype,
-        shard_rows=config.shard_rows,
-    )
+def _writer(config: EmbedConfig, source: Source, folder: Path, dim: int) -> ShardWriter | ResidueWriter:
+    if config.pooling != "residues":
+        return _vector_writer(config, source, folder, dim)
+    return ResidueWriter(folder, fingerprint=source.fingerprint, dim=dim, shard_rows=config.shard_rows)
+
+
+def _vector_writer(config: EmbedConfig, source: Source, folder: Path, dim: int) -> ShardWriter:
+    rows, dtype = config.shard_rows, config.vector_dtype
+    return ShardWriter(folder, fingerprint=source.fingerprint, dim=dim, dtype=dtype, shard_rows=rows)
 
 
 def _describe(config: EmbedConfig, table: PairTable, sources: Sources, part: tuple[int, int]) -> EmbedResult:

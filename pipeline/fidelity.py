@@ -116,7 +116,7 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
     if train is not None:
         _refuse_untrainable(train, table)
     with tempfile.TemporaryDirectory(prefix="bindcache-") as folder:
-        embed = replace(config.embed, store=Path(folder))  # for the memory of weights' digests alone
+        embed = replace(config.embed.one_vector(), store=Path(folder))  # for the memory of weights' digests alone
         exact = {role for role in ROLES if is_looked_up(embed, table, role)}
         if len(exact) == len(ROLES):
             raise ConfigError(

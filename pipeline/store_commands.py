@@ -38,8 +38,8 @@ def info_command(path: Path, overrides: tuple[str, ...], *, as_json: bool) -> No
 
     root = load(path, overrides).embed.store
     folders = info(root)
-    rows = [(f.name, f"{f.keys:,}", f.dim, f.dtype, f.shards, human_bytes(f.bytes)) for f in folders]
-    table = f"{root}\n{columns(('folder', 'keys', 'width', 'dtype', 'shards', 'size'), rows)}"
+    rows = [(f.name, f"{f.keys:,}", f"{f.residues:,}", f.dim, f.dtype, f.shards, human_bytes(f.bytes)) for f in folders]
+    table = f"{root}\n{columns(('folder', 'keys', 'residues', 'width', 'dtype', 'shards', 'size'), rows)}"
     report({"store": str(root), "folders": [asdict(folder) for folder in folders]}, table, as_json=as_json)
 
 
@@ -118,7 +118,8 @@ def export_command(path: Path, overrides: tuple[str, ...], *, as_json: bool, out
     """Write the vectors of the table for other tools.
 
     AnnData (.h5ad) and the layout of biotrainer and UniProt (.h5, one dataset for each sequence) hold vectors of one
-    width, so there is a file for each role, as vectors.antibody.h5ad and vectors.antigen.h5ad.
+    width, so there is a file for each role, as vectors.antibody.h5ad and vectors.antigen.h5ad. Vectors of residues
+    (embed.pooling = "residues") go to .h5 alone, [residues, width] for each sequence.
     """
     from pipeline.config import load
     from pipeline.export.files import export_vectors

@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 from embed.errors import EmbedError, PairsError, StoreError
 from embed.pairs import PairsConfig, read_pairs
 from embed.store.folder import read_fingerprint
+from embed.store.image import build_shard
 from embed.store.publish import publish
 from embed.store.reader import Vectors
 from embed.store.schema import FINGERPRINT_FILE, fingerprint_digest
-from embed.store.shard import build_shard
 from embed.store.writer import create_folder
 from pipeline.config import load
 from pipeline.errors import ConfigError

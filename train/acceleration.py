@@ -59,6 +59,7 @@ def compile_mode(
     batches: int,
     accumulation: int,
     compiler: bool,
+    residues: bool = False,
 ) -> tuple[Mode | None, str]:
     """Decide how the regressor is compiled (None: not at all), and say why.
 
@@ -70,12 +71,19 @@ def compile_mode(
         batches: Batches of the whole training.
         accumulation: Batches of one optimizer step.
         compiler: Whether there is a C++ compiler.
+        residues: Whether vectors of residues are read, in batches of ever other shapes.
 
     Raises:
         TrainError: Compiling is asked for and cannot be.
     """
     if asked == "off":
         return None, "as asked"
+    if residues:
+        if asked == "auto":
+            return None, "residues come in batches of ever other shapes"
+        raise TrainError(
+            f'train.compile = "{asked}" is for batches of one shape, which those of residues are not; use "auto".'
+        )
     if asked == "auto" and device.type == "cpu":
         return None, "a compiled batch is no faster on the CPU"
     if asked == "auto" and batches < _COMPILE_PAYS_STEPS:

@@ -24,6 +24,12 @@ class Task:
     config: TrainConfig
     material: Material
 
+    @property
+    def queries(self) -> tuple[int, int]:
+        """Learned queries of antibodies and of antigens; 0 where residues have no vectors."""
+        antibody, antigen = (self.config.queries if has else 0 for has in self.material.has_residues)
+        return antibody, antigen
+
 
 def build_trainer(
     task: Task, progress: Progress = lambda phase, done, total: None, *, packed: bool = False
@@ -43,9 +49,12 @@ def build_trainer(
         batches=parts.train.steps_per_epoch * config.epochs,
         accumulation=config.accumulation,
         compiler=has_compiler(),
+        residues=any(task.queries),
     )
     bounds = task.material.dataset.side_N is not None
-    kernel, without = step_kernel(config, device, bf16=bf16, compiled=mode is not None, bounds=bounds)
+    kernel, without = step_kernel(
+        config, device, bf16=bf16, compiled=mode is not None, bounds=bounds, residues=any(task.queries)
+    )
     trainer = Trainer(config, regressor, parts, bf16=bf16, compiled=_compiled(mode), kernel=kernel)
     if mode is not None:
         progress("compiling", 0, 1)
@@ -56,6 +65,7 @@ def build_trainer(
         "precision": "bf16" if bf16 else "fp32",
         "compile": f"{mode or 'off'} ({why})",
         "kernel": "yes" if kernel else f"no ({without})",
+        **_residues(task),
         **chosen,
     }
 
@@ -73,7 +83,9 @@ def build_regressor(task: Task) -> Regressor:
         dropout=config.dropout,
         checkpointing=config.checkpointing,
         axes=(antibody.axes, antigen.axes),
+        queries=task.queries,
     )
+    regressor.fit_residues(*material.scales)
     regressor.fit(antibody, antigen, target_mean=material.target_mean, target_std=material.target_std)
     return regressor.to(material.device)
 
@@ -83,6 +95,8 @@ def build_parts(task: Task, dtype: torch.dtype, progress: Progress) -> tuple[Par
     config, material = task.config, task.material
     train, valid = material.split.rows("train"), material.split.rows("valid")
     apart, why = antigens_apart(np.bincount(material.dataset.row_N2[train, 1]), config.batch_size)
+    if any(task.queries):
+        apart, why = False, "once per antigen of a batch where its residues are read, else once per pair"
     train_pairs, placement = material.pairs(
         "train", config.features, dtype, config.placement, antigens_near=apart, progress=progress
     )
@@ -99,8 +113,20 @@ def build_parts(task: Task, dtype: torch.dtype, progress: Progress) -> tuple[Par
     return parts, {"placement": placement, "antigen_half": why}
 
 
+def _residues(task: Task) -> dict[str, str]:
+    """Say of which sides residues are read."""
+    sides = [name for name, has in zip(("antibodies", "antigens"), task.material.has_residues, strict=True) if has]
+    return {"residues": f"{task.config.queries} queries beside the mean, of {' and '.join(sides)}"} if sides else {}
+
+
 def step_kernel(
-    config: TrainConfig, device: torch.device, *, bf16: bool, compiled: bool, bounds: bool = False
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    bf16: bool,
+    compiled: bool,
+    bounds: bool = False,
+    residues: bool = False,
 ) -> tuple[Kernel | None, str]:
     """Find the kernel that does optimizer steps in place of torch; where there is none, tell why."""
     if not bf16 or device.type != "cpu":
@@ -109,8 +135,8 @@ def step_kernel(
         return None, "it knows neither compiling nor checkpointing of activations nor accumulation"
     if config.head != "concat":
         return None, f"it knows the head `concat`, not `{config.head}`"
-    if bounds or config.loss == "ranking":
-        return None, "it knows neither bounds nor the loss `ranking`"
+    if bounds or config.loss == "ranking" or residues:
+        return None, "it knows neither bounds nor the loss `ranking` nor vectors of residues"
     return find_kernel()
 
 

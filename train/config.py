@@ -42,6 +42,8 @@ class TrainConfig:
     """How many of `widths`, from the first, are used; 0 uses all."""
     head: Head = "concat"
     """How the vectors of a pair meet: end to end (`concat`), or also multiplied: `bilinear`, `gated`, `difference`."""
+    queries: int = 4
+    """For `embed.pooling = "residues"`: learned queries, each of which finds residues of a sequence."""
     dropout: float = 0.2
     """Share of hidden units dropped in training."""
     epochs: int = 40
@@ -85,7 +87,7 @@ class TrainConfig:
         Raises:
             TrainError: A value breaks its rule.
         """
-        for name in ("epochs", "batch_size", "accumulation", "keep"):
+        for name in ("epochs", "batch_size", "accumulation", "keep", "queries"):
             _refuse_unless(getattr(self, name) >= 1, name, getattr(self, name), "is at least 1")
         for name in ("split_seed", "seed", "depth", "weight_decay", "patience", "checkpoint_every"):
             _refuse_unless(getattr(self, name) >= 0, name, getattr(self, name), "is 0 or more")

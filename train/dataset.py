@@ -1,6 +1,7 @@
 """What the train stage reads: pairs as row numbers into two matrices that hold each distinct vector once.
 
-Shapes: N pairs, B rows asked for, U distinct sequences, D width of one vector, F width of both of a pair.
+Shapes: N pairs, B rows asked for, U distinct sequences, T residues of some of them, D width of one vector, F width of
+both of a pair.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,9 @@ from embed.store.reader import Vectors
 from train.errors import TrainError
 
 _BLOCK_VALUES = 1 << 20
+_RESIDUE_VALUES = 1 << 22
+
+Index = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +36,7 @@ class VectorFolders:
 
 
 class Matrix:
-    """One float32 vector per distinct sequence, read from the mapped shards."""
+    """One float32 vector per distinct sequence, and perhaps those of its residues, read from the mapped shards."""
 
     def __init__(
         self,
@@ -59,6 +63,39 @@ class Matrix:
     def __len__(self) -> int:
         return len(self._location_U)
 
+    @property
+    def has_residues(self) -> bool:
+        """Whether each residue has a vector too; a sequence's vector is then the mean of these."""
+        return any(reader.has_residues for reader in self._readers)
+
+    def residue_counts(self, index_B: Index) -> Index:
+        """Count the residues of sequences that have a vector."""
+        count_B = np.empty(len(index_B), np.int64)
+        for reader, place in self._by_reader(index_B):
+            count_B[place] = reader.rows(self._location_U[index_B[place]])
+        return count_B
+
+    def gather_residues(self, index_B: Index, out_TD: npt.NDArray[np.float16] | None = None) -> npt.NDArray[np.float16]:
+        """Copy the vectors of residues, sequence after sequence, to all of `out_TD` or to a new array."""
+        end_B = np.cumsum(self.residue_counts(index_B))
+        out_TD = np.empty((int(end_B[-1]), self.dim), np.float16) if out_TD is None else out_TD
+        for reader, place in self._by_reader(index_B):
+            if len(place) == len(index_B):
+                reader.read_residues(self._location_U[index_B], out_TD)
+                break
+            for one in place.tolist():
+                residue_LD = reader.residues(int(self._location_U[index_B[one]]))
+                out_TD[end_B[one] - len(residue_LD) : end_B[one]] = residue_LD
+        return out_TD
+
+    def _by_reader(self, index_B: Index) -> Iterator[tuple[Vectors, Index]]:
+        """Yield each reader with the places of the rows that it holds, where it holds any."""
+        reader_B = self._reader_U[index_B]
+        for number, reader in enumerate(self._readers):
+            (place,) = np.nonzero(reader_B == number)
+            if len(place):
+                yield reader, place
+
     def gather(
         self, index_B: npt.NDArray[np.int64], out_BD: npt.NDArray[np.float32] | None = None
     ) -> npt.NDArray[np.float32]:
@@ -68,13 +105,11 @@ class Matrix:
             resident_UD, index = torch.from_numpy(self._resident_UD), torch.from_numpy(index_B)
             torch.index_select(resident_UD, 0, index, out=torch.from_numpy(out_BD))
             return out_BD
-        reader_B, location_B = self._reader_U[index_B], self._location_U[index_B]
-        for number, reader in enumerate(self._readers):
-            (place,) = np.nonzero(reader_B == number)
+        location_B = self._location_U[index_B]
+        for reader, place in self._by_reader(index_B):
             if len(place) == len(index_B):
                 return reader.read(location_B, out_BD)
-            if len(place):
-                out_BD[place] = reader.read(location_B[place])
+            out_BD[place] = reader.read(location_B[place])
         return out_BD
 
     def varying(self, row_U: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -138,6 +173,17 @@ def blocks(index_N: npt.NDArray[np.int64], width: int) -> Iterator[npt.NDArray[n
         yield index_N[start : start + step]
 
 
+def residue_blocks(matrix: Matrix, index_B: Index) -> Iterator[Index]:
+    """Cut rows into stretches whose residues take little memory: 8 MiB, unless a sequence alone takes more."""
+    most, start = max(1, _RESIDUE_VALUES // max(1, matrix.dim)), 0
+    end_B = np.cumsum(matrix.residue_counts(index_B))
+    while start < len(index_B):
+        before = int(end_B[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(end_B, before + most, side="right")))
+        yield index_B[start:stop]
+        start = stop
+
+
 def build_dataset(table: PairTable, folders: VectorFolders) -> Dataset:
     """Find the vectors of all pairs in the store; none is read yet.
 
@@ -182,5 +228,10 @@ def _antibody_matrix(antibodies: Sequence[tuple[str, str | None]], folders: Vect
         raise TrainError(
             f"Antibody vectors have widths {widths[0]} and {widths[1]}: paired and single-chain encoders "
             f'must agree; use embed.single_chain = "same".'
+        )
+    if len({reader.has_residues for reader in readers if len(reader)}) > 1 and not missing:
+        raise TrainError(
+            "Either paired or single-chain antibodies have vectors of residues, and the others one vector each: "
+            'use embed.single_chain = "same", or import vectors for both.'
         )
     return Matrix(widths[0] if widths else 0, readers, alone_U.astype(np.int8), location_U), missing

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from train.attention_pooling import Residues, Side
 from train.prepared import Held, Prepared
+from train.twin import Twin
 
 _SLOTS = 3  # one being filled, one handed out, one that was handed out before it
 
@@ -56,6 +58,17 @@ class Batch:
     """0 measured, 1 at least and -1 at most the target; None where all pairs of the part are measured."""
     antigen_B: torch.Tensor | None = None
     """Number of each pair's antigen; given where it is asked for."""
+    antibody_residues: Residues | None = None
+    """Given where residues have vectors; `antibody_BD` is then the mean of each distinct antibody, [U, D]."""
+    antigen_residues: Residues | None = None
+    """Likewise."""
+
+    @property
+    def inputs(self) -> tuple[Side, Side, torch.Tensor | None]:
+        """What the network reads of antibodies, antigens, and which pair has which antigen."""
+        antibody = self.antibody_BD if self.antibody_residues is None else self.antibody_residues
+        antigen = self.antigen_UD if self.antigen_residues is None else self.antigen_residues
+        return antibody, antigen, self.which_BU
 
 
 class Loader:
@@ -130,7 +143,7 @@ class Loader:
             yield self._batch(antibody_BD, side_UD.index_select(0, antigen_P[part]), *labels)
 
     def _from_host(self, row_P2: Rows, columns: list[Column], parts: list[slice]) -> Iterator[Batch]:
-        slots = [_Slot(self._batch_size, self._sides, len(columns), self._device, self._copies) for _ in range(_SLOTS)]
+        slots = [_Slot(self._sides, len(columns), self._copies) for _ in range(_SLOTS)]
         with ThreadPoolExecutor(1, "loader") as thread:  # closing the iterator ends the thread
             ahead: Future[_Slot] | None = None
             for number in range(len(parts) + 1):
@@ -140,44 +153,42 @@ class Loader:
                     slot.release()
                     ahead = thread.submit(slot.fill, row_P2[part], [column[part] for column in columns])
                 if ready is not None:
-                    yield self._batch(*ready.result().tensors())
+                    antibodies, antigens, *labels = ready.result().handed()
+                    yield self._batch(antibodies, antigens, *labels)
 
-    def _batch(
-        self,
-        antibody_BD: torch.Tensor,
-        side_BD: torch.Tensor,
-        target_B: torch.Tensor,
-        weight_B: torch.Tensor,
-        *more: torch.Tensor,
-    ) -> Batch:
-        rest = list(more)
+    def _batch(self, antibody: Side, antigen: Side, *labels: torch.Tensor) -> Batch:
+        target_B, weight_B, *rest = labels
         bound_B = None if self._pairs.side_M is None else rest.pop(0)
         antigen_B = rest.pop() if self._name_antigens else None
+        side_BD = _vectors(antigen)
         antigen_UD, which_BU = (side_BD, None) if self._antigen_UD is None else (self._antigen_UD, side_BD)
-        return Batch(antibody_BD, antigen_UD, which_BU, target_B, weight_B, bound_B, antigen_B)
+        return Batch(
+            _vectors(antibody),
+            antigen_UD,
+            which_BU,
+            target_B,
+            weight_B,
+            bound_B,
+            antigen_B,
+            antibody if isinstance(antibody, Residues) else None,
+            antigen if isinstance(antigen, Residues) else None,
+        )
+
+
+def _vectors(side: Side) -> torch.Tensor:
+    return side.mean_UK if isinstance(side, Residues) else side
 
 
 class _Slot:
-    """Buffers of one batch, used again and again; on CUDA a pinned set and a device set."""
+    """Memory of one batch, used again and again; on CUDA a pinned set and a device set."""
 
-    def __init__(
-        self,
-        rows: int,
-        sides: tuple[Prepared, Prepared],
-        columns: int,
-        device: torch.device,
-        copies: torch.cuda.Stream | None,
-    ) -> None:
-        kinds = [((rows, side.buffer_dim), side.buffer_dtype) for side in sides] + [((rows,), torch.float32)] * columns
-        self._sides = sides
+    def __init__(self, sides: tuple[Prepared, Prepared], columns: int, copies: torch.cuda.Stream | None) -> None:
         self._copies = copies
-        self._host = [torch.empty(shape, dtype=dtype, pin_memory=copies is not None) for shape, dtype in kinds]
-        self._handed = self._host
+        self._sides = [side.buffer(copies) for side in sides]
+        self._columns = [Twin((), torch.float32, copies) for _ in range(columns)]
         if copies is not None:
             self._copied = torch.cuda.Event()
             self._released = torch.cuda.Event()
-            with torch.cuda.stream(copies):  # their memory stays with the stream that writes it
-                self._handed = [torch.empty(shape, dtype=dtype, device=device) for shape, dtype in kinds]
 
     def release(self) -> None:
         """Mark, on the consumer's stream, that all use of this slot has been enqueued."""
@@ -188,22 +199,21 @@ class _Slot:
         """Gather pairs into the host buffers and start their copy to the device; runs in the thread."""
         if self._copies is not None:
             self._copied.synchronize()
-        for side, row_B, buffer_BD in zip(self._sides, row_B2.T.copy(), self._host, strict=False):
-            side.fill(row_B, buffer_BD)
-        for values_B, buffer_B in zip(columns, self._host[2:], strict=True):
-            buffer_B.copy_(torch.from_numpy(values_B))
+        for side, row_B in zip(self._sides, row_B2.T.copy(), strict=True):
+            side.fill(row_B)
+        for twin, values_B in zip(self._columns, columns, strict=True):
+            twin.take(len(values_B)).copy_(torch.from_numpy(values_B))
         if self._copies is not None:
             with torch.cuda.stream(self._copies):
                 self._copies.wait_event(self._released)
-                for source, target in zip(self._host, self._handed, strict=True):
-                    target.copy_(source, non_blocking=True)
+                for each in (*self._sides, *self._columns):
+                    each.copy()
                 self._copied.record(self._copies)
         return self
 
-    def tensors(self) -> tuple[torch.Tensor, ...]:
+    def handed(self) -> tuple[Side, Side, *tuple[torch.Tensor, ...]]:
         """Hand the batch out; the consumer's stream waits for the copy and prepares, the host does not wait."""
         if self._copies is not None:
             torch.cuda.current_stream(self._copies.device).wait_event(self._copied)
-        antibody_BD, side_BD, *columns = self._handed
-        antibodies, side = self._sides
-        return antibodies.finish(antibody_BD), side.finish(side_BD), *columns
+        antibody, antigen = (side.finish() for side in self._sides)
+        return antibody, antigen, *(twin.rows for twin in self._columns)

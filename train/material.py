@@ -19,9 +19,11 @@ from train.features import Preparation, fit_preparation, read_preparation, write
 from train.leakage import Leakage, find_leakage
 from train.loader import Pairs, Rows
 from train.placement import Placement, find_placement
-from train.prepared import Mapped, Prepared, map_file, place
+from train.prepared import Mapped, Prepared, map_file, place, unplaced
 from train.regressor import Prepare
+from train.residue_scale import ResidueScale
 from train.splits import Split
+from train.streamed import Streamed
 
 Features = Literal["standardise", "whiten"]
 Progress = Callable[[str, int, int], None]
@@ -103,6 +105,22 @@ class Material:
             self._preparations[features] = antibody, antigen
         return self._preparations[features]
 
+    @property
+    def has_residues(self) -> tuple[bool, bool]:
+        """Whether residues of antibodies, and of antigens, have vectors."""
+        return self.dataset.antibodies.has_residues, self.dataset.antigens.has_residues
+
+    @cached_property
+    def scales(self) -> tuple[ResidueScale | None, ResidueScale | None]:
+        """How vectors of residues are scaled, on the device; None for a side that has none."""
+        train_M2 = self.dataset.row_N2[self.split.rows("train")]
+        matrices = (self.dataset.antibodies, self.dataset.antigens)
+        antibody, antigen = (
+            ResidueScale(matrix.dim).fit(matrix, np.unique(row_M)).to(self.device) if matrix.has_residues else None
+            for matrix, row_M in zip(matrices, train_M2.T, strict=True)
+        )
+        return antibody, antigen
+
     def pairs(
         self,
         part: Literal["train", "valid"],
@@ -153,12 +171,12 @@ class Material:
         dataset, index_M = self.dataset, self.split.rows(part)
         row_M2, row_U = distinct_rows(dataset.row_N2[index_M])
         sides = [
-            Mapped(matrix, rows, _prepare(preparation).to(self.device), dtype)
-            for matrix, rows, preparation in zip(
-                (dataset.antibodies, dataset.antigens), row_U, self.preparations(features), strict=True
+            unplaced(matrix, rows, _prepare(preparation).to(self.device), scale, dtype)
+            for matrix, rows, preparation, scale in zip(
+                (dataset.antibodies, dataset.antigens), row_U, self.preparations(features), self.scales, strict=True
             )
         ]
-        placement = find_placement(sum(side.nbytes for side in sides), self.device) if asked == "auto" else asked
+        placement = self._placement(sides, asked)
         wheres: tuple[Placement, Placement] = (placement, "device" if antigens_near else placement)
         antibodies, antigens = (
             self._hold(side, where, f"{name}-{features}-{part}-{str(dtype).rpartition('.')[2]}", progress)
@@ -174,7 +192,20 @@ class Material:
         )
         return pairs, placement
 
-    def _hold(self, side: Mapped, where: Placement, name: str, progress: Progress) -> Prepared:
+    def _placement(self, sides: list[Mapped | Streamed], asked: Literal["auto"] | Placement) -> Placement:
+        held = [side for side in sides if isinstance(side, Mapped)]
+        if len(held) < len(sides):
+            if asked not in ("auto", "mapped"):
+                raise TrainError(
+                    f'train.placement = "{asked}": vectors of residues are read from the shards for every batch; use '
+                    '"auto" or "mapped".'
+                )
+            return "mapped"
+        return find_placement(sum(side.nbytes for side in held), self.device) if asked == "auto" else asked
+
+    def _hold(self, side: Mapped | Streamed, where: Placement, name: str, progress: Progress) -> Prepared:
+        if isinstance(side, Streamed):
+            return side
         if self._files is None or where == "mapped" or self.device.type != "cpu":
             return place(side, where, progress)
         return map_file(side, self._files / f"{name}.bin", progress)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from train.acceleration import resolve_device
-from train.dataset import Dataset, blocks, distinct_rows
+from train.attention_pooling import Side
+from train.dataset import Dataset, distinct_rows
 from train.errors import TrainError
-from train.prepared import Index, Mapped, Prepared
+from train.prepared import Index, Prepared, unplaced
 from train.regressor import Regressor
 from train.rundir import RunDir
 from train.weights import load_regressor
@@ -51,7 +52,14 @@ class Predictor:
         antibody, antigen = (
             _Halves(side, half, hold=number != self._long and held_bytes <= _HELD_BYTES)
             for number, (side, half) in enumerate(
-                zip(self._sides, (first.antibody_half, first.antigen_half), strict=True)
+                zip(
+                    self._sides,
+                    (
+                        lambda rows: first.antibody_half(network.antibody_rows(rows)),
+                        lambda rows: first.antigen_half(network.antigen_rows(rows)),
+                    ),
+                    strict=True,
+                )
             )
         )
         scores = [torch.zeros(0, device=first.bias.device)]
@@ -67,11 +75,10 @@ class Predictor:
 class _Halves:
     """What the first layer makes of one side of pairs, computed once per distinct vector."""
 
-    def __init__(self, side: Prepared, half: Callable[[Tensor], Tensor], *, hold: bool) -> None:
+    def __init__(self, side: Prepared, half: Callable[[Side], Tensor], *, hold: bool) -> None:
         self._side = side
         self._half = half
-        parts = [self._make(row_B) for row_B in blocks(np.arange(len(side)), side.buffer_dim)] if hold else []
-        self._held_UK = torch.cat(parts) if parts else None
+        self._held_UK = self._make(np.arange(len(side))) if hold and len(side) else None
 
     def of(self, row_B: Index) -> Tensor:
         """Give the half of each pair, [B, K]."""
@@ -81,7 +88,7 @@ class _Halves:
         return self._pick(self._make(row_U), place_B)
 
     def _make(self, row_U: Index) -> Tensor:
-        return self._half(self._side.rows(row_U))
+        return torch.cat([self._half(self._side.rows(some)) for some in self._side.cut(row_U)])
 
     @staticmethod
     def _pick(half_UK: Tensor, place_B: Index) -> Tensor:
@@ -100,14 +107,21 @@ def predict_rows(run: Path, dataset: Dataset, *, device: str = "auto") -> npt.ND
         TrainError: The run has no weights, they are damaged, or the vectors have other widths.
     """
     regressor, _ = load_regressor(RunDir(run).weights)
+    matrices = (dataset.antibodies, dataset.antigens)
     there = (dataset.antibodies.dim, dataset.antigens.dim)
     if there != regressor.dims:
         raise TrainError(
             f"The run {run} reads vectors of widths {regressor.dims}, the store's have {there}: "
             "embed with the encoders that the run was trained on."
         )
+    for role, matrix, queries in zip(("antibody", "antigen"), matrices, regressor.queries, strict=True):
+        if queries and not matrix.has_residues:
+            raise TrainError(
+                f"The run {run} reads vectors of {role} residues, and the store has one vector of each {role}: "
+                'embed with embed.pooling = "residues".'
+            )
     regressor.to(resolve_device(device))
-    matrices, preparers = (dataset.antibodies, dataset.antigens), (regressor.antibody, regressor.antigen)
-    row_N2, sides = distinct_rows(dataset.row_N2)
-    mapped = [Mapped(*side, torch.float32) for side in zip(matrices, sides, preparers, strict=True)]
-    return Predictor(row_N2, *mapped).predict(regressor)
+    row_N2, (antibody_U, antigen_U) = distinct_rows(dataset.row_N2)
+    antibodies = unplaced(dataset.antibodies, antibody_U, regressor.antibody, regressor.antibody_scale, torch.float32)
+    antigens = unplaced(dataset.antigens, antigen_U, regressor.antigen, regressor.antigen_scale, torch.float32)
+    return Predictor(row_N2, antibodies, antigens).predict(regressor)

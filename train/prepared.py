@@ -4,7 +4,7 @@ Shape suffixes: U distinct sequences of the part, B rows asked for, D width; `di
 `buffer_dim` that of what `fill` reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from embed.store.durable import Sink, replace_file
 from train.dataset import Matrix, blocks
 from train.placement import Placement
 from train.regressor import Prepare
+from train.residue_scale import ResidueScale
+from train.streamed import Streamed
+from train.twin import Twin
 
 Index = npt.NDArray[np.int64]
 
@@ -42,6 +45,14 @@ class Mapped:
     def nbytes(self) -> int:
         """Bytes that holding them takes."""
         return len(self) * self.dim * self.dtype.itemsize
+
+    def cut(self, index_B: Index) -> Iterator[Index]:
+        """Cut rows into stretches that take little memory."""
+        return blocks(index_B, self.buffer_dim)
+
+    def buffer(self, copies: torch.cuda.Stream | None) -> "RowBuffer":
+        """Make memory for the batches of a loader."""
+        return RowBuffer(self, copies)
 
     def fill(self, index_B: Index, buffer_BD: Tensor) -> None:
         """Read raw vectors into host memory."""
@@ -71,6 +82,14 @@ class Held:
     def __len__(self) -> int:
         return len(self.vector_UD)
 
+    def cut(self, index_B: Index) -> Iterator[Index]:
+        """Cut rows into stretches that take little memory."""
+        return blocks(index_B, self.buffer_dim)
+
+    def buffer(self, copies: torch.cuda.Stream | None) -> "RowBuffer":
+        """Make memory for the batches of a loader."""
+        return RowBuffer(self, copies)
+
     def fill(self, index_B: Index, buffer_BD: Tensor) -> None:
         """Copy vectors within host memory."""
         torch.index_select(self.vector_UD, 0, torch.from_numpy(index_B), out=buffer_BD)
@@ -85,14 +104,44 @@ class Held:
         return self.vector_UD.index_select(0, index).to(self.device)
 
 
-Prepared = Mapped | Held
+class RowBuffer:
+    """Memory for one vector for each row of a batch."""
+
+    def __init__(self, side: Mapped | Held, copies: torch.cuda.Stream | None) -> None:
+        """Make memory on the host and, with a stream of copies, on the device."""
+        self._side = side
+        self._twin = Twin((side.buffer_dim,), side.buffer_dtype, copies)
+
+    def fill(self, index_B: Index) -> None:
+        """Gather rows into host memory."""
+        self._side.fill(index_B, self._twin.take(len(index_B)))
+
+    def copy(self) -> None:
+        """Start the copy to the device, on the current stream."""
+        self._twin.copy()
+
+    def finish(self) -> Tensor:
+        """Prepare what was gathered, once it is on the device."""
+        return self._side.finish(self._twin.rows)
+
+
+Prepared = Mapped | Held | Streamed
+
+
+def unplaced(
+    matrix: Matrix, row_U: Index, prepare: Prepare, scale: ResidueScale | None, dtype: torch.dtype
+) -> Mapped | Streamed:
+    """Leave rows of a matrix in the shards; with a scale, those of residues are read too."""
+    if scale is None:
+        return Mapped(matrix, row_U, prepare, dtype)
+    return Streamed(matrix, row_U, prepare, scale, dtype)
 
 
 def place(
     mapped: Mapped,
     placement: Placement,
     progress: Callable[[str, int, int], None] = lambda phase, done, total: None,
-) -> Prepared:
+) -> Mapped | Held:
     """Prepare all vectors once and hold them where `placement` says, or leave them mapped.
 
     Args:

@@ -1,11 +1,10 @@
 """The network: prepared vectors of a pair in, pKd out.
 
-Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, K of a prepared vector or of a half, H of
-the first layer.
+Shape suffixes: B batch, U distinct antigens, D width of a vector or of a layer, K of a prepared vector, H of the first
+layer.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from train.attention_pooling import AttentionPooling, Residues, Side, rows_of
 from train.config import Head
 from train.dropout import Draw, Dropout
 from train.features import Preparation
-from train.heads import Concat, make_join
+from train.first_layer import FirstLayer
+from train.residue_scale import ResidueScale
 
 Checkpointing = Literal["none", "wide", "all"]
 
@@ -63,58 +64,6 @@ class Prepare(nn.Module):
         return prepared_BK[: len(vector_BD)]
 
 
-class FirstLayer(nn.Module):
-    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them."""
-
-    antigen_bias: nn.Parameter | None
-
-    def __init__(self, antibody_dim: int, antigen_dim: int, width: int, head: Head) -> None:
-        super().__init__()
-        self.join = make_join(head, width)
-        whole = nn.Linear(antibody_dim + antigen_dim, self.join.parts * width)
-        antibody_KD, antigen_KD = whole.weight.detach().split([antibody_dim, antigen_dim], dim=1)
-        self.antibody = nn.Parameter(antibody_KD.clone())
-        self.antigen = nn.Parameter(antigen_KD.clone())
-        self.bias = nn.Parameter(whole.bias.detach().clone())
-        self.adds = isinstance(self.join, Concat)
-        self.antigen_bias = None if self.adds else nn.Parameter(torch.zeros_like(self.bias))
-
-    def level(self, antibody: Preparation, antigen: Preparation) -> None:
-        """Begin with halves of variance 1 on the training pairs where they are multiplied; a sum needs no such thing.
-
-        A few antigens span few axes, and a product with them would vanish beside the other terms.
-        """
-        if not self.adds:
-            for weight_KD, preparation in ((self.antibody, antibody), (self.antigen, antigen)):
-                bound = math.sqrt(3 / max(1, preparation.varying))
-                nn.init.uniform_(weight_KD, -bound, bound)
-
-    def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
-        """Map pairs to [B, H].
-
-        Args:
-            antibody_BD: Antibody vector of each pair.
-            antigen_UD: Antigen vector of each pair (U = B), or of each distinct antigen.
-            which_BU: For distinct antigens: 1 where the pair has the antigen, 0 elsewhere.
-        """
-        antibody_BK = self.antibody_half(antibody_BD)
-        if self.adds and which_BU is None:
-            return torch.addmm(antibody_BK, antigen_UD, self.antigen.t())
-        antigen_UK = self.antigen_half(antigen_UD)
-        if self.adds and which_BU is not None:
-            return torch.addmm(antibody_BK, which_BU, antigen_UK)
-        sum_BH: Tensor = self.join(antibody_BK, antigen_UK if which_BU is None else which_BU @ antigen_UK)
-        return sum_BH
-
-    def antibody_half(self, antibody_BD: Tensor) -> Tensor:
-        """Map antibodies to what the join takes, [B, K]."""
-        return F.linear(antibody_BD, self.antibody, self.bias)
-
-    def antigen_half(self, antigen_UD: Tensor) -> Tensor:
-        """Map antigens to what the join takes, [U, K]."""
-        return F.linear(antigen_UD, self.antigen, self.antigen_bias)
-
-
 class Block(nn.Module):
     """A linear layer, LayerNorm, GELU, then dropout.
 
@@ -158,8 +107,15 @@ class Network(nn.Module):
         head: Head = "concat",
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
+        poolings: tuple[AttentionPooling | None, AttentionPooling | None] = (None, None),
     ) -> None:
+        """Make it for prepared vectors of these widths, and what poolings lay beside them."""
         super().__init__()
+        self.antibody_pooling, self.antigen_pooling = poolings
+        antibody_dim, antigen_dim = (
+            dim + (pooling.width if pooling else 0)
+            for dim, pooling in zip((antibody_dim, antigen_dim), poolings, strict=True)
+        )
         recomputed_from = {"none": max(widths) + 1, "wide": max(widths), "all": 0}[checkpointing]
         self.draw = Draw()
         """Which units are dropped next."""
@@ -178,9 +134,22 @@ class Network(nn.Module):
         assert isinstance(layer, FirstLayer)
         return layer
 
-    def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
-        """Score pairs, float32 [B]; arguments as for the first layer, in the dtype of the weights."""
-        return self._rest(self.blocks[0](antibody_BD, antigen_UD, which_BU))
+    def forward(self, antibody: Side, antigen: Side, which_BU: Tensor | None = None) -> Tensor:
+        """Score pairs, float32 [B]; arguments as for the first layer, in the dtype of the weights, or residues."""
+        if isinstance(antigen, Residues):
+            assert self.antigen_pooling is not None
+            antigen_UD, which_BU = self.antigen_pooling(antigen), antigen.which()
+        else:
+            antigen_UD = antigen
+        return self._rest(self.blocks[0](self.antibody_rows(antibody), antigen_UD, which_BU))
+
+    def antibody_rows(self, antibody: Side) -> Tensor:
+        """Give what the first layer reads of each antibody: a prepared vector, or residues pooled, [B, D]."""
+        return rows_of(antibody, self.antibody_pooling)
+
+    def antigen_rows(self, antigen: Side) -> Tensor:
+        """Give what the first layer reads of each antigen: a prepared vector, or residues pooled, [B, D]."""
+        return rows_of(antigen, self.antigen_pooling)
 
     def score_sums(self, sum_BH: Tensor) -> Tensor:
         """Score pairs from what the first layer gives, float32 [B]; without dropout."""
@@ -215,15 +184,27 @@ class Regressor(nn.Module):
         dropout: float = 0.0,
         checkpointing: Checkpointing = "none",
         axes: tuple[int, int] | None = None,
+        queries: tuple[int, int] = (0, 0),
     ) -> None:
-        """Make it for vectors of these widths, prepared into `axes` numbers each, as many unless given."""
+        """Make it for vectors of these widths, prepared into `axes` numbers each, as many unless given.
+
+        A side that has queries is for the vectors of its residues too.
+        """
         super().__init__()
         self.dims = (antibody_dim, antigen_dim)
-        antibody_axes, antigen_axes = axes or self.dims
-        self.antibody = Prepare(antibody_dim, antibody_axes)
-        self.antigen = Prepare(antigen_dim, antigen_axes)
+        self.queries = tuple(queries)
+        axes = self.dims if axes is None else axes
+        self.antibody, self.antigen = (Prepare(*both) for both in zip(self.dims, axes, strict=True))
+        sides = list(zip(self.dims, queries, strict=True))
+        self.antibody_scale, self.antigen_scale = (ResidueScale(dim) if asked else None for dim, asked in sides)
+        antibody, antigen = (AttentionPooling(dim, asked) if asked else None for dim, asked in sides)
         self.network = Network(
-            antibody_axes, antigen_axes, widths=widths, head=head, dropout=dropout, checkpointing=checkpointing
+            *axes,
+            widths=widths,
+            head=head,
+            dropout=dropout,
+            checkpointing=checkpointing,
+            poolings=(antibody, antigen),
         )
         self.register_buffer("target_mean", torch.zeros(()))
         self.register_buffer("target_std", torch.ones(()))
@@ -235,6 +216,12 @@ class Regressor(nn.Module):
         self.network.first_layer.level(antibody, antigen)
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
+
+    def fit_residues(self, antibody: ResidueScale | None, antigen: ResidueScale | None) -> None:
+        """Take over the scale of residues of each side that has queries."""
+        for own, fitted in ((self.antibody_scale, antibody), (self.antigen_scale, antigen)):
+            if own is not None and fitted is not None:
+                own.load_state_dict(fitted.state_dict())
 
     def pkd(self, score_B: Tensor) -> Tensor:
         """Turn scores of the network into pKd, [B]."""

@@ -242,4 +242,5 @@ def facts_of(task: Task) -> dict[str, object]:
     dataset = task.material.dataset
     dims = {"antibody_dim": dataset.antibodies.dim, "antigen_dim": dataset.antigens.dim}
     axes = [preparation.axes for preparation in task.material.preparations(task.config.features)]
-    return {**dims, "axes": axes, "widths": list(task.config.layers), "head": task.config.head}
+    network = {"axes": axes, "widths": list(task.config.layers), "head": task.config.head}
+    return {**dims, **network, **({"queries": list(task.queries)} if any(task.queries) else {})}

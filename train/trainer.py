@@ -227,7 +227,7 @@ class Trainer:
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         """Sum the losses of a batch, in units of the training targets' variance."""
-        score_B = self._forward(batch.antibody_BD, batch.antigen_UD, batch.which_BU)
+        score_B = self._forward(*batch.inputs)
         return batch_loss(score_B, batch.target_B, batch.weight_B, batch.side_B, batch.antigen_B, self.config.loss)
 
     def _end_epoch(self, *, seconds: float) -> None:

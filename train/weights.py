@@ -23,8 +23,8 @@ def weights_image(model: Mapping[str, torch.Tensor], facts: Mapping[str, object]
 
     Args:
         model: State of a Regressor, on the CPU.
-        facts: At least `antibody_dim`, `antigen_dim` and `widths`; `axes` where prepared vectors have other widths, and
-            `head` where it is not `concat`; JSON-able.
+        facts: At least `antibody_dim`, `antigen_dim` and `widths`; `axes` where prepared vectors have other widths,
+            `head` where it is not `concat`, and `queries` of both where residues are read; JSON-able.
     """
     tensors = {name: tensor.contiguous() for name, tensor in model.items()}
     record = {**facts, "sha256": _digest(tensors, facts)}
@@ -52,8 +52,14 @@ def load_regressor(path: Path) -> tuple[Regressor, dict[str, Any]]:
     head = facts.get("head", "concat")  # which files of before do not name
     if head not in get_args(Head):
         raise TrainError(f"{path} has the head {head!r}, unknown here; use the bindcache that wrote it.")
-    dims = (facts["antibody_dim"], facts["antigen_dim"])
-    regressor = Regressor(*dims, widths=facts["widths"], head=head, axes=facts.get("axes"))
+    regressor = Regressor(
+        facts["antibody_dim"],
+        facts["antigen_dim"],
+        widths=facts["widths"],
+        head=head,
+        axes=facts.get("axes"),
+        queries=facts.get("queries", (0, 0)),
+    )
     try:
         regressor.load_state_dict(tensors)
     except RuntimeError as error:

@@ -104,18 +104,35 @@ class Encoder(ABC):
         with torch.inference_mode():
             if isinstance(batch, Packed):
                 return self._forward_packed(batch)
-            mask_BL = None if batch.mask_BL is None else self._to_device(batch.mask_BL)
-            hidden_BLD = self.model(input_ids=self._to_device(batch.ids_BL), attention_mask=mask_BL).last_hidden_state
-            return weighted_sum(hidden_BLD, self._to_device(batch.weight_BVL))
+            return weighted_sum(self._hidden(batch), self._to_device(batch.weight_BVL))
+
+    def residues(self, batch: Batch) -> torch.Tensor:
+        """Encode one batch without pooling.
+
+        Returns:
+            Hidden states of the tokens that weigh more than 0, piece after piece, float16 `[T, D]`, on the encoder's
+            device.
+        """
+        weight_T = batch.weight_VT[0] if isinstance(batch, Packed) else batch.weight_BVL[:, 0].ravel()
+        with torch.inference_mode():
+            hidden_TD = self._hidden(batch).flatten(0, 1)
+            return hidden_TD.index_select(0, self._to_device(np.flatnonzero(weight_T))).half()
 
     def _forward_packed(self, batch: Packed) -> torch.Tensor:
-        hidden_1TD = self.model(
-            input_ids=self._to_device(batch.ids_1T),
-            runs_R2=torch.from_numpy(batch.runs_R2),
-            **self.packed_inputs(batch),
-        ).last_hidden_state
+        hidden_1TD = self._hidden(batch)
         sum_BD = packed_sum(hidden_1TD[0], self._to_device(batch.weight_VT), batch.runs_R2.tolist())
         return sum_BD[: len(batch.filled_BV)]  # without the filler
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """Compute the hidden states of all tokens, [B, L, D], or of a row [1, T, D]."""
+        hidden: torch.Tensor
+        if isinstance(batch, Packed):
+            ids, runs = self._to_device(batch.ids_1T), torch.from_numpy(batch.runs_R2)
+            hidden = self.model(input_ids=ids, runs_R2=runs, **self.packed_inputs(batch)).last_hidden_state
+        else:
+            mask_BL = None if batch.mask_BL is None else self._to_device(batch.mask_BL)
+            hidden = self.model(input_ids=self._to_device(batch.ids_BL), attention_mask=mask_BL).last_hidden_state
+        return hidden
 
     def prepare(self, asked: Literal["auto", "on", "off"], tokens: int) -> str:
         """Compile the layers if that pays for so many tokens; tell what was chosen and why."""

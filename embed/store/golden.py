@@ -14,9 +14,10 @@ import numpy.typing as npt
 from embed.errors import StoreError
 from embed.store.durable import make_folder
 from embed.store.folder import Fingerprint, golden_paths
+from embed.store.image import build_shard
 from embed.store.publish import publish
 from embed.store.schema import GOLDEN_FOLDER
-from embed.store.shard import build_shard, open_shard
+from embed.store.shard import open_shard
 from embed.store.verified import check_digest, open_regular
 
 TOLERANCE = {"fp32": 1e-4, "int8": 1e-4, "int8-fast": 1e-2, "fp16": 1e-2, "bf16": 5e-2, "int8-bnb": 1e-1}

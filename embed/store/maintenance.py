@@ -15,12 +15,16 @@ import numpy.typing as npt
 from embed.errors import StoreError
 from embed.store.folder import Fingerprint, fingerprint_folders, golden_paths, read_fingerprint, shard_paths
 from embed.store.golden import make_golden_folder, read_golden, refuse_difference
+from embed.store.image import mean_of
 from embed.store.publish import publish
 from embed.store.reader import Vectors
 from embed.store.schema import FINGERPRINT_FILE, SHARDS_FOLDER, TEMPORARY_PREFIX
-from embed.store.shard import open_shard
+from embed.store.shard import Shard, open_shard
 from embed.store.verified import WAY_OUT, Verified
 from embed.store.writer import create_folder
+
+_MEAN_TOLERANCE = 1e-3
+"""Relative L2 difference of a sequence's vector and the mean of its residues (FORMAT.md)."""
 
 Progress = Callable[[str, int, int], None]
 """Told a phase, and how much of how much of it is done."""
@@ -36,6 +40,8 @@ class FolderInfo:
     resolved: Mapping[str, object]
     shards: int
     keys: int
+    residues: int
+    """Vectors of residues, of all keys together; 0 where each key has one vector."""
     dim: int
     dtype: str
     bytes: int
@@ -132,8 +138,9 @@ def _describe(folder: Path) -> FolderInfo:
         resolved=fingerprint.resolved,
         shards=len(shards),
         keys=len(vectors),
+        residues=vectors.residue_count(),
         dim=vectors.dim,
-        dtype=vectors.dtype.name,
+        dtype="float16" if vectors.has_residues else vectors.dtype.name,
         bytes=sum(shard.stat().st_size for shard in shards),
     )
 
@@ -144,12 +151,12 @@ def _verify_folder(folder: Path, step: Callable[[], None]) -> Iterator[Problem]:
         fingerprint = read_fingerprint(folder).digest
     except StoreError as error:
         yield Problem(path=folder / FINGERPRINT_FILE, reason=str(error))
-    verified, dim = Verified(folder, forget=True), None
+    verified, like = Verified(folder, forget=True), None
     for path in shard_paths(folder):
         try:
             verified.check(path)
             if fingerprint:
-                dim = _verify_shard(path, fingerprint, dim)
+                like = _verify_shard(path, fingerprint, like)
         except FileNotFoundError:
             continue
         except StoreError as error:
@@ -165,10 +172,28 @@ def _verify_folder(folder: Path, step: Callable[[], None]) -> Iterator[Problem]:
             yield Problem(path=path, reason=str(error))
 
 
-def _verify_shard(path: Path, fingerprint: str, dim: int | None) -> int:
-    vector = open_shard(path, fingerprint=fingerprint, dim=dim).vector
-    _refuse_infinite(path, vector.map())
-    return vector.shape[1]
+def _verify_shard(path: Path, fingerprint: str, like: Shard | None) -> Shard:
+    """Check a shard, and that it is like the first of its folder, which comes back."""
+    shard = open_shard(path, fingerprint=fingerprint, dim=like.vector.shape[1] if like else None)
+    if like and shard.kind != like.kind:
+        raise StoreError(f"{path} holds {shard.kind}, its folder {like.kind}. {WAY_OUT}.")
+    _refuse_infinite(path, shard.vector.map())
+    if shard.residues is not None and shard.rows_N is not None:
+        _refuse_strange_means(path, shard.vector.map(), shard.residues.map(), shard.rows_N)
+    return like or shard
+
+
+def _refuse_strange_means(
+    path: Path,
+    mean_ND: npt.NDArray[np.float32],
+    residue_TD: npt.NDArray[np.float16],
+    rows_N: npt.NDArray[np.int32],
+) -> None:
+    """Refuse vectors that are not the means of their residues; a mean is finite if all of its residues are."""
+    parts = np.split(residue_TD, np.cumsum(rows_N, dtype=np.int64)[:-1])
+    apart_N = [np.linalg.norm(mean_of(part) - mean_D) for part, mean_D in zip(parts, mean_ND, strict=True)]
+    if not (np.array(apart_N) <= _MEAN_TOLERANCE * np.linalg.norm(mean_ND, axis=1)).all():
+        raise StoreError(f"{path} holds a vector that is not the mean of its residues. {WAY_OUT}.")
 
 
 def _refuse_infinite(path: Path, vector_ND: npt.NDArray[Any]) -> None:

@@ -1,6 +1,7 @@
 """Reading a store: keys and locations in memory, vectors mapped from the shards.
 
-Shapes: N keys or locations, R rows of all shards, S shards, D width of a vector, 16 bytes of a sequence key.
+Shapes: N keys or locations, R rows of all shards, S shards, T residues asked for, D width of a vector, 16 bytes of a
+sequence key.
 """
 
 from collections.abc import Iterator
@@ -33,18 +34,27 @@ class Vectors:
         """
         self.dim = 0
         self.dtype: np.dtype[Any] = np.dtype(np.float32)
+        self._kind = ""
         self.fingerprint = ""
         self._folder = folder
         self._index: KeyIndex = NO_KEYS
         self._slots: dict[Path, int] = {}
-        self._vector_S: list[VectorRows] = []
+        self._vectors = _Mapped()
+        self._residues = _Mapped()
         self._start_S = np.empty(0, np.int64)
         self._length_R = np.empty(0, np.int32)
-        self._mapped: dict[int, npt.NDArray[Any]] = {}
+        self._rows_R = np.empty(0, np.int32)
+        self._first_R = np.empty(0, np.int64)
+        """Where the residues of each row begin among those of its shard."""
         self.refresh()
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def has_residues(self) -> bool:
+        """Whether each residue has a vector too; a sequence's vector is then the mean of these."""
+        return bool(self._residues.places)
 
     def find(self, key_N16: npt.NDArray[np.uint8]) -> Locations:
         """Look keys up: int64 [N] to hand to `read` and `lengths`, -1 where missing."""
@@ -63,8 +73,44 @@ class Vectors:
         slot_N = self._slot_of(location_N[order_N])
         for slot in np.unique(slot_N).tolist():
             place = order_N[slice(*np.searchsorted(slot_N, (slot, slot + 1)))]
-            out_ND[place] = self._map(slot)[location_N[place] - self._start_S[slot]]
+            out_ND[place] = self._vectors.of(slot)[location_N[place] - self._start_S[slot]]
         return out_ND
+
+    def rows(self, location_N: Locations) -> npt.NDArray[np.int32]:
+        """Count the residues of each sequence that have a vector, int32 [N].
+
+        Raises:
+            StoreError: A location is -1, or residues have no vectors here.
+        """
+        self._refuse_missing(location_N)
+        if not self.has_residues:
+            raise StoreError(f"{self._folder} holds a vector of each sequence, and none of residues.")
+        return self._rows_R[location_N]
+
+    def residue_count(self) -> int:
+        """Count the residues that have a vector, of all keys."""
+        return int(self._rows_R[self._index.location_K].sum(dtype=np.int64)) if self.has_residues else 0
+
+    def residues(self, location: int) -> npt.NDArray[np.float16]:
+        """Show the vectors of a sequence's residues in the mapped shard, read-only float16 [L, D].
+
+        Raises:
+            StoreError: The shard was changed or removed.
+        """
+        slot = int(self._slot_of(np.array([location]))[0])
+        first = int(self._first_R[location])
+        return self._residues.of(slot)[first : first + int(self._rows_R[location])]
+
+    def read_residues(self, location_N: Locations, out_TD: npt.NDArray[np.float16]) -> None:
+        """Copy the vectors of residues, those of one sequence after those of another, into all of `out_TD`.
+
+        Raises:
+            StoreError: A location is -1, residues have no vectors here, or a shard was changed or removed.
+        """
+        end_N = np.cumsum(self.rows(location_N), dtype=np.int64)
+        for place in np.argsort(location_N).tolist():  # from front to back of each shard
+            residue_LD = self.residues(int(location_N[place]))
+            out_TD[end_N[place] - len(residue_LD) : end_N[place]] = residue_LD
 
     def lengths(self, location_N: Locations) -> npt.NDArray[np.int32]:
         """Gather the residues of each sequence, int32 [N].
@@ -105,44 +151,57 @@ class Vectors:
                     shard = open_shard(path, fingerprint=self.fingerprint, dim=self.dim or None)
                 except FileNotFoundError:  # listed, and removed as redundant before it was opened
                     continue
-                self._agree(shard.vector)
+                self._agree(shard)
                 yield shard
         finally:
             verified.save()
 
-    def _agree(self, vector: VectorRows) -> None:
+    def _agree(self, shard: Shard) -> None:
+        vector = shard.vector
         if not self.dim:
-            self.dim, self.dtype = vector.shape[1], vector.dtype
-        if vector.dtype != self.dtype:
-            raise StoreError(f"{vector.path} holds {vector.dtype}, its folder {self.dtype}. {WAY_OUT}.")
+            self.dim, self.dtype, self._kind = vector.shape[1], vector.dtype, shard.kind
+        if shard.kind != self._kind:
+            raise StoreError(f"{vector.path} holds {shard.kind}, its folder {self._kind}. {WAY_OUT}.")
 
     def _take(self, shards: list[Shard]) -> None:
         """Append shards behind those known, so that locations stay good, and index their keys."""
-        rows = np.array([0, *(len(shard.key_N16) for shard in shards)])
-        start_S = len(self._length_R) + np.cumsum(rows)
-        for slot, shard in enumerate(shards, len(self._vector_S)):
+        start_S = len(self._length_R) + np.cumsum([0, *(len(shard.key_N16) for shard in shards)])
+        for slot, shard in enumerate(shards, len(self._vectors.places)):
             self._slots[shard.vector.path] = slot
-            self._vector_S.append(shard.vector)
+            self._vectors.places.append(shard.vector)
+            if shard.residues is not None:
+                self._residues.places.append(shard.residues)
         self._start_S = np.concatenate([self._start_S, start_S[:-1]])
         self._length_R = np.concatenate([self._length_R, *(shard.length_N for shard in shards)])
+        rows = [shard.rows_N for shard in shards if shard.rows_N is not None]
+        self._rows_R = np.concatenate([self._rows_R, *rows])
+        self._first_R = np.concatenate([self._first_R, *(np.cumsum(n, dtype=np.int64) - n for n in rows)])
         high_M, low_M = key_halves(np.concatenate([shard.key_N16 for shard in shards]))
         added = KeyIndex(high_M, low_M, np.arange(start_S[0], start_S[-1]))
-        rank_S = np.argsort(np.argsort([vector.path.name for vector in self._vector_S]))
+        rank_S = np.argsort(np.argsort([vector.path.name for vector in self._vectors.places]))
         self._index = build_index(self._index, added, lambda location_M: rank_S[self._slot_of(location_M)])
 
     def _slot_of(self, location_N: Locations) -> npt.NDArray[np.int64]:
         return np.searchsorted(self._start_S, location_N, side="right") - 1
-
-    def _map(self, slot: int) -> npt.NDArray[Any]:
-        if slot in self._mapped:
-            return self._mapped[slot]
-        vectors_ND = self._vector_S[slot].map()
-        if len(self._mapped) < KEPT_MAPPINGS:
-            self._mapped[slot] = vectors_ND
-        return vectors_ND
 
     @staticmethod
     def _refuse_missing(location_N: Locations) -> None:
         missing = np.count_nonzero(location_N < 0)
         if missing:
             raise StoreError(f"{missing} of {len(location_N)} vectors are not in the store: run `bindcache embed`.")
+
+
+class _Mapped:
+    """One array of each shard, mapped when it is first asked for."""
+
+    def __init__(self) -> None:
+        self.places: list[VectorRows] = []
+        self._kept: dict[int, npt.NDArray[Any]] = {}
+
+    def of(self, slot: int) -> npt.NDArray[Any]:
+        if slot in self._kept:
+            return self._kept[slot]
+        mapped = self.places[slot].map()
+        if len(self._kept) < KEPT_MAPPINGS:
+            self._kept[slot] = mapped
+        return mapped

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 FORMAT_VERSION = 1
+RESIDUE_VERSION = 2
+"""Of shards that hold a vector of each residue too."""
 KEY_BYTES = 16
 
 FINGERPRINT_FILE = "fingerprint.json"
@@ -23,9 +25,13 @@ SHARD_NAME = re.compile(r"[0-9a-f]{64}\.h5")
 TEMPORARY_PREFIX = ".tmp-"
 
 KEY, VECTOR, LENGTH = "key", "vector", "length"
+ROWS, RESIDUES = "rows", "residues"
 KEY_DTYPE = np.dtype("u1")
 LENGTH_DTYPE = np.dtype("<i4")
 VECTOR_DTYPES = (np.dtype("<f4"), np.dtype("<f2"))
+MEAN_DTYPE = np.dtype("<f4")
+ROWS_DTYPE = np.dtype("<i4")
+RESIDUES_DTYPE = np.dtype("<f2")
 
 VERSION_ATTRIBUTE, VERSION_DTYPE = "format", np.dtype("<u4")
 FINGERPRINT_ATTRIBUTE, FINGERPRINT_DTYPE = "fingerprint", np.dtype("S64")

@@ -1,10 +1,11 @@
-"""One shard: building its bytes and opening it with every guard.
+"""Opening one shard, with every guard.
 
-Shapes: N rows, D width of a vector, 16 bytes of a sequence key.
+Shapes: N sequences, T residues of all of them, D width of a vector, 16 bytes of a sequence key.
 """
 
 import math
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -15,12 +16,25 @@ import numpy.typing as npt
 
 from embed.errors import StoreError
 from embed.store import schema
-from embed.store.durable import temporary_name
 from embed.store.hdf5 import h5py
 from embed.store.verified import WAY_OUT, Stamp, check_digest, open_regular, stamp_of
 
-LIBVER = ("v110", "v110")  # checksummed metadata that every HDF5 since 1.10 reads
-PAGE = 4096  # bytes; large datasets start on a page, so that a mapped row touches as few as it can
+_IN_PLACE = (schema.VECTOR, schema.RESIDUES)
+_DTYPES: Mapping[int, Mapping[str, tuple[np.dtype[Any], ...]]] = {
+    schema.FORMAT_VERSION: {
+        schema.KEY: (schema.KEY_DTYPE,),
+        schema.LENGTH: (schema.LENGTH_DTYPE,),
+        schema.VECTOR: schema.VECTOR_DTYPES,
+    },
+    schema.RESIDUE_VERSION: {
+        schema.KEY: (schema.KEY_DTYPE,),
+        schema.LENGTH: (schema.LENGTH_DTYPE,),
+        schema.VECTOR: (schema.MEAN_DTYPE,),
+        schema.ROWS: (schema.ROWS_DTYPE,),
+        schema.RESIDUES: (schema.RESIDUES_DTYPE,),
+    },
+}
+"""The arrays of a shard, by its format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +48,7 @@ class VectorRows:
     dtype: np.dtype[Any]
 
     def map(self) -> npt.NDArray[Any]:
-        """Map the vectors, read-only [N, D] as stored; the mapping holds one file open.
+        """Map the vectors, read-only [N, D] or [T, D] as stored; the mapping holds one file open.
 
         Raises:
             StoreError: The file was removed or changed since it was opened first.
@@ -51,56 +65,24 @@ class VectorRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """An opened shard: keys and lengths in memory, vectors in place."""
+    """An opened shard: keys, lengths and rows in memory, vectors in place."""
 
     key_N16: npt.NDArray[np.uint8]
     length_N: npt.NDArray[np.int32]
     vector: VectorRows
+    rows_N: npt.NDArray[np.int32] | None = None
+    """Residues of each sequence that have a vector; None in a shard of format 1."""
+    residues: VectorRows | None = None
+    """Their vectors, end to end, [T, D]; None in a shard of format 1."""
 
-
-def build_shard(
-    key_N16: npt.NDArray[np.uint8],
-    vector_ND: npt.NDArray[np.float32] | npt.NDArray[np.float16],
-    length_N: npt.NDArray[np.int32],
-    fingerprint: str,
-) -> bytes:
-    """Make a shard's bytes, a function of its content alone: rows in key order, of equal keys the first.
-
-    Raises:
-        StoreError: There is no row, or a vector is not finite.
-    """
-    key_N16, first_N = np.unique(key_N16, axis=0, return_index=True)
-    if not len(key_N16):
-        raise StoreError("A shard holds at least 1 row; this one has none.")
-    vector_ND, length_N = vector_ND[first_N], length_N[first_N]
-    bad_N = ~np.isfinite(vector_ND).all(axis=1)
-    if bad_N.any():
-        raise StoreError(
-            f"The vector of key {key_N16[bad_N][0].tobytes().hex()} is not finite as {vector_ND.dtype} "
-            f"({np.count_nonzero(bad_N)} such in this shard): store float32, or encode at a higher precision."
-        )
-    # libhdf5 crashes on a full disk, so it writes to memory only; two threads may not use one name there.
-    with h5py.File(
-        temporary_name(),
-        "w",
-        driver="core",
-        backing_store=False,
-        libver=LIBVER,
-        track_times=False,
-        alignment_threshold=PAGE,
-        alignment_interval=PAGE,
-    ) as root:
-        root.attrs.create(schema.VERSION_ATTRIBUTE, schema.FORMAT_VERSION, dtype=schema.VERSION_DTYPE)
-        root.attrs.create(schema.FINGERPRINT_ATTRIBUTE, fingerprint.encode(), dtype=schema.FINGERPRINT_DTYPE)
-        root.create_dataset(schema.KEY, data=key_N16)
-        root.create_dataset(schema.LENGTH, data=length_N, dtype=schema.LENGTH_DTYPE)
-        root.create_dataset(schema.VECTOR, data=vector_ND, dtype=vector_ND.dtype.newbyteorder("<"))
-        root.flush()
-        return bytes(root.id.get_file_image())
+    @property
+    def kind(self) -> str:
+        """What all shards of a folder must have in common beside the width."""
+        return f"{self.vector.dtype}" if self.residues is None else "vectors of residues"
 
 
 def open_shard(path: Path, *, fingerprint: str, dim: int | None = None) -> Shard:
-    """Open a shard, trusting nothing in it: libhdf5 only tells where three plain arrays lie.
+    """Open a shard, trusting nothing in it: libhdf5 only tells where three or five plain arrays lie.
 
     `dim` is the width that its vectors have to have; None takes any. The digest is the caller's to check.
 
@@ -112,18 +94,27 @@ def open_shard(path: Path, *, fingerprint: str, dim: int | None = None) -> Shard
         stamp = stamp_of(file)
         try:
             with h5py.File(path, "r", locking=False) as root:
-                _check_attributes(root, fingerprint)
-                key, length, vector = _find_arrays(root, file_bytes=stamp[1])
-            key_N16, length_N = key.read(file), length.read(file)
+                version = _check_attributes(root, fingerprint)
+                arrays = _find_arrays(root, version, file_bytes=stamp[1])
+            in_memory = {name: array.read(file) for name, array in arrays.items() if name not in _IN_PLACE}
+            if version == schema.RESIDUE_VERSION:
+                _check_rows(in_memory[schema.ROWS], in_memory[schema.LENGTH], arrays[schema.RESIDUES])
         except FileNotFoundError:
             raise
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             # h5py says "damaged" in all of these ways
             raise StoreError(f"{path} is no readable shard ({_one_line(error)}). {WAY_OUT}.") from error
-        if dim not in (None, vector.shape[1]):
-            raise StoreError(f"{path} holds vectors of width {vector.shape[1]}, its folder {dim}. {WAY_OUT}.")
-        place = VectorRows(path=path, stamp=stamp, offset=vector.offset, shape=vector.shape, dtype=vector.dtype)
-        shard = Shard(key_N16=key_N16, length_N=length_N, vector=place)
+    places = {name: arrays[name].at(path, stamp) for name in _IN_PLACE if name in arrays}
+    vector = places[schema.VECTOR]
+    if dim not in (None, vector.shape[1]):
+        raise StoreError(f"{path} holds vectors of width {vector.shape[1]}, its folder {dim}. {WAY_OUT}.")
+    shard = Shard(
+        key_N16=in_memory[schema.KEY],
+        length_N=in_memory[schema.LENGTH],
+        vector=vector,
+        rows_N=in_memory.get(schema.ROWS),
+        residues=places.get(schema.RESIDUES),
+    )
     if not _rising(shard.key_N16):
         raise StoreError(f"{path} is no readable shard (its keys do not rise). {WAY_OUT}.")
     return shard
@@ -145,16 +136,21 @@ class _Array:
         file.seek(self.offset)
         return np.fromfile(file, self.dtype, math.prod(self.shape)).reshape(self.shape)
 
+    def at(self, path: Path, stamp: Stamp) -> VectorRows:
+        return VectorRows(path=path, stamp=stamp, offset=self.offset, shape=self.shape, dtype=self.dtype)
 
-def _check_attributes(root: h5py.File, fingerprint: str) -> None:
+
+def _check_attributes(root: h5py.File, fingerprint: str) -> int:
     if h5py.h5a.get_num_attrs(root.id) != 2:
         raise _NotAShardError(f"its root has {h5py.h5a.get_num_attrs(root.id)} attributes instead of 2")
-    version = _scalar(root, schema.VERSION_ATTRIBUTE, schema.VERSION_DTYPE)
-    if version != schema.FORMAT_VERSION:
-        raise _NotAShardError(f"format version {version}, this bindcache reads {schema.FORMAT_VERSION}: update it")
+    version = int(_scalar(root, schema.VERSION_ATTRIBUTE, schema.VERSION_DTYPE))
+    known = (schema.FORMAT_VERSION, schema.RESIDUE_VERSION)
+    if version not in known:
+        raise _NotAShardError(f"format version {version}, this bindcache reads {known[0]} and {known[1]}: update it")
     found = _scalar(root, schema.FINGERPRINT_ATTRIBUTE, schema.FINGERPRINT_DTYPE).decode()
     if found != fingerprint:
         raise _NotAShardError(f"it belongs to fingerprint {found[:16]}, its folder to {fingerprint[:16]}")
+    return version
 
 
 def _scalar(root: h5py.File, name: str, dtype: np.dtype[Any]) -> Any:  # noqa: ANN401
@@ -165,17 +161,29 @@ def _scalar(root: h5py.File, name: str, dtype: np.dtype[Any]) -> Any:  # noqa: A
     return root.attrs[name]
 
 
-def _find_arrays(root: h5py.File, *, file_bytes: int) -> tuple[_Array, _Array, _Array]:
-    names = {schema.KEY, schema.VECTOR, schema.LENGTH}
-    if len(root) != len(names) or set(root) != names:
-        raise _NotAShardError(f"it holds {len(root)} objects instead of {', '.join(sorted(names))}")
-    key = _find_array(root, schema.KEY, (schema.KEY_DTYPE,), file_bytes)
-    length = _find_array(root, schema.LENGTH, (schema.LENGTH_DTYPE,), file_bytes)
-    vector = _find_array(root, schema.VECTOR, schema.VECTOR_DTYPES, file_bytes)
-    rows = length.shape[:1]
-    if len(vector.shape) != 2 or key.shape != (*rows, schema.KEY_BYTES) or vector.shape[:1] != rows:
-        raise _NotAShardError(f"shapes key {key.shape}, vector {vector.shape}, length {length.shape}")
-    return key, length, vector
+def _find_arrays(root: h5py.File, version: int, *, file_bytes: int) -> dict[str, _Array]:
+    dtypes = _DTYPES[version]
+    if len(root) != len(dtypes) or set(root) != set(dtypes):
+        raise _NotAShardError(f"it holds {len(root)} objects instead of {', '.join(sorted(dtypes))}")
+    arrays = {name: _find_array(root, name, allowed, file_bytes) for name, allowed in dtypes.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    expected = {schema.KEY: (*shapes[schema.LENGTH][:1], schema.KEY_BYTES), schema.LENGTH: shapes[schema.LENGTH][:1]}
+    width = shapes[schema.VECTOR][1:2]
+    expected[schema.VECTOR] = (*expected[schema.LENGTH], *width)
+    if version == schema.RESIDUE_VERSION:
+        expected[schema.ROWS] = expected[schema.LENGTH]
+        expected[schema.RESIDUES] = (*shapes[schema.RESIDUES][:1], *width)
+    if shapes != expected or len(shapes[schema.VECTOR]) != 2:
+        raise _NotAShardError("shapes " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))
+    return arrays
+
+
+def _check_rows(rows_N: npt.NDArray[np.int32], length_N: npt.NDArray[np.int32], residues: _Array) -> None:
+    """Refuse rows by which somebody would read beside the residues; sums are int64, which no int32 overflows."""
+    if not ((rows_N >= 1) & (rows_N <= length_N)).all():
+        raise _NotAShardError("its rows are not between 1 and the length of their sequence")
+    if int(rows_N.sum(dtype=np.int64)) != residues.shape[0]:
+        raise _NotAShardError(f"its rows do not add up to {residues.shape[0]}, the vectors of residues that it holds")
 
 
 def _find_array(root: h5py.File, name: str, dtypes: tuple[np.dtype[Any], ...], file_bytes: int) -> _Array:

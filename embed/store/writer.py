@@ -6,6 +6,7 @@ Shapes: B rows added at once, D width of a vector, 16 bytes of a sequence key.
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,13 +29,52 @@ from embed.store.durable import (
     write_new,
 )
 from embed.store.folder import read_fingerprint
+from embed.store.image import build_shard
 from embed.store.publish import publish
 from embed.store.schema import FINGERPRINT_FILE, KEY_BYTES, SHARDS_FOLDER, fingerprint_digest
-from embed.store.shard import build_shard
 
 
-class ShardWriter:
-    """Collects rows and publishes them as shards; left by an exception, it drops what is not published."""
+class Publisher(ABC):
+    """Publishes what it holds when it is left; left by an exception, it drops what is not published."""
+
+    def __init__(self, folder: Path, fingerprint: str, max_seconds: float) -> None:
+        self.published: list[Path] = []
+        self._shards = folder / SHARDS_FOLDER
+        self._fingerprint = fingerprint
+        self._max_seconds = max_seconds
+        self._first_added = 0.0
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Publish what is held; no-op when that is nothing.
+
+        Raises:
+            StoreError: A vector is not finite as stored.
+            OSError: The disk is full or fails; what is held still is.
+        """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.flush()
+
+    def _begin(self) -> None:
+        """Note when the first row of a shard was added."""
+        self._first_added = time.monotonic()
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._first_added >= self._max_seconds
+
+    def _publish(self, image: bytes) -> None:
+        self.published.append(publish(image, self._shards))
+
+
+class ShardWriter(Publisher):
+    """Collects rows and publishes them as shards."""
 
     def __init__(
         self,
@@ -50,15 +90,11 @@ class ShardWriter:
 
         `max_seconds` is how old a row may be when another one is added: then both are published.
         """
-        self.published: list[Path] = []
-        self._shards = folder / SHARDS_FOLDER
-        self._fingerprint = fingerprint
-        self._max_seconds = max_seconds
+        super().__init__(folder, fingerprint, max_seconds)
         self._key = np.empty((shard_rows, KEY_BYTES), np.uint8)
         self._vector = np.empty((shard_rows, dim), dtype)
         self._length = np.empty(shard_rows, np.int32)
         self._rows = 0
-        self._first_added = 0.0
 
     def add(
         self,
@@ -83,7 +119,7 @@ class ShardWriter:
             stop = min(rows, start + len(self._key) - self._rows)
             self._hold(key_B16[start:stop], vector_BD[start:stop], length_B[start:stop])
             start = stop
-            if self._rows == len(self._key) or time.monotonic() - self._first_added >= self._max_seconds:
+            if self._rows == len(self._key) or self._is_old():
                 self.flush()
 
     def flush(self) -> None:
@@ -96,18 +132,8 @@ class ShardWriter:
         if not self._rows:
             return
         held = slice(self._rows)
-        image = build_shard(self._key[held], self._vector[held], self._length[held], self._fingerprint)
-        self.published.append(publish(image, self._shards))
+        self._publish(build_shard(self._key[held], self._vector[held], self._length[held], self._fingerprint))
         self._rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.flush()
 
     def _hold(
         self,
@@ -116,7 +142,7 @@ class ShardWriter:
         length_B: npt.NDArray[np.int32],
     ) -> None:
         if not self._rows:
-            self._first_added = time.monotonic()
+            self._begin()
         held = slice(self._rows, self._rows + len(key_B16))
         self._key[held], self._length[held] = key_B16, length_B
         with np.errstate(over="ignore"):  # build_shard refuses what float16 cannot hold

@@ -100,7 +100,8 @@ def _tried(
         elif outcome.problem:
             yield _no_estimate(outcome)
         elif outcome.name == TRAIN and config.train is not None and table is not None:
-            yield train_time(config.train, table, outcome.rate)
+            residues = config.embed.pooling == "residues"
+            yield train_time(config.train, table, outcome.rate, residues=residues)
         elif f"{kind} " == RATE:
             yield embed_time(by_role[name], outcome.rate, "this encoder, measured here")
         else:

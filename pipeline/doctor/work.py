@@ -82,7 +82,6 @@ def work_left(embed: EmbedConfig, table: PairTable) -> list[RoleWork]:
     Raises:
         EmbedError: The store or an encoder cannot be used.
     """
-    item = np.dtype(embed.vector_dtype).itemsize
     by_role: dict[str, RoleWork] = {}
     for missing, _ in left_to_read(table, find_sources(embed), (1, 1)):
         source = missing.source
@@ -94,7 +93,7 @@ def work_left(embed: EmbedConfig, table: PairTable) -> list[RoleWork]:
             source.role,
             before.sequences + read,
             before.tokens + (_tokens(missing, embed) if read else 0),
-            before.bytes + len(missing) * (source.dim * item + _ROW_BYTES),
+            before.bytes + _bytes(missing, embed),
             before.looked_up + len(missing) - read,
         )
     return list(by_role.values())
@@ -109,7 +108,8 @@ def look_at_room(embed: EmbedConfig, work: Sequence[RoleWork] | None) -> Finding
     needed = sum(role.bytes for role in work)
     said = f"the store needs about {human_bytes(needed)} more, and {human_bytes(free)} are free at {embed.store}"
     if free < needed * _SPARE:
-        step = 'name a store on a larger disk, or set embed.vector_dtype = "float16"'
+        smaller = 'pooling = "mean"' if embed.pooling == "residues" else 'vector_dtype = "float16"'
+        step = f"name a store on a larger disk, or set embed.{smaller}"
         return Finding(name="disk", verdict="problem", said=said, next_step=step)
     return Finding(name="disk", verdict="ok", said=said)
 
@@ -125,11 +125,12 @@ def embed_time(role: RoleWork, rate: float, how: str) -> Finding:
     return Finding(name=name, verdict="ok", said=said)
 
 
-def train_time(train: TrainConfig, table: PairTable, rate: float) -> Finding:
+def train_time(train: TrainConfig, table: PairTable, rate: float, *, residues: bool = False) -> Finding:
     """Estimate the time of a training of all its epochs from a rate in steps a second."""
     steps = train.epochs * -(-len(table.pair_N2) * 8 // 10 // train.batch_size)
-    said = f"at most about {duration(steps / rate)} for {train.epochs} epochs, {steps:,} steps at {rate:,.0f}/s"
-    return Finding(name="train", verdict="ok", said=f"{said} (of a plain network of this shape)")
+    bound, beside = ("more than", ", beside which residues are read") if residues else ("at most about", "")
+    said = f"{bound} {duration(steps / rate)} for {train.epochs} epochs, {steps:,} steps at {rate:,.0f}/s"
+    return Finding(name="train", verdict="ok", said=f"{said} (of a plain network of this shape{beside})")
 
 
 def operations(checkpoint: Checkpoint) -> float:
@@ -145,6 +146,16 @@ def operations(checkpoint: Checkpoint) -> float:
 def needs_memory(checkpoint: Checkpoint) -> int:
     """Tell the bytes that loading an encoder takes at least: its weights."""
     return sum(path.stat().st_size for path in checkpoint.weights)
+
+
+def _bytes(work: Work, embed: EmbedConfig) -> int:
+    """Tell the bytes that vectors take in the store."""
+    dim, sequences = work.source.dim, len(work)
+    if embed.pooling != "residues" or work.source.lookup is not None:
+        return sequences * (dim * np.dtype(embed.vector_dtype).itemsize + _ROW_BYTES)
+    cut = embed.long == "truncate" and work.source.role == "antigen"
+    residues = int(np.minimum(work.length_N, embed.window).sum() if cut else work.length_N.sum(dtype=np.int64))
+    return residues * dim * 2 + sequences * (dim * 4 + _ROW_BYTES)
 
 
 def _tokens(work: Work, embed: EmbedConfig) -> int:

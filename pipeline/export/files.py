@@ -38,13 +38,18 @@ def export_vectors(
     `vectors.antigen.h5`.
 
     Raises:
-        ConfigError: Vectors are missing, the format is not known, or `out` has no folder.
+        ConfigError: Vectors are missing, the format is not known or holds none of residues, or `out` has no folder.
         EmbedError: The table, an encoder or the store cannot be used as it is.
     """
     if not out.parent.is_dir():
         raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it, or name another.")
     form = format_of(out, asked)
     roles = find_vectors(config)
+    if form != "h5" and any(role.has_residues for role in roles):
+        raise ConfigError(
+            f'--out {out}: embed.pooling = "residues" gives a vector for each residue, and {form} holds one for each '
+            "sequence; export to .h5."
+        )
     total, files = sum(map(len, roles)), _files(form, out, roles)
     for done, (path, write) in enumerate(files.items()):
         progress("exporting vectors", done * total // len(files), total)

@@ -34,6 +34,9 @@ class Batch:
     key_B16: npt.NDArray[np.uint8]
     chains: list[Chains]
     vector_BD: npt.NDArray[np.float32]
+    """Of each sequence; where residues have vectors, the mean of these."""
+    residues: Iterator[npt.NDArray[np.float16]]
+    """Where residues have vectors: those of each sequence, [L, D], as they are asked for; else nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class RoleVectors:
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))
+
+    @property
+    def has_residues(self) -> bool:
+        """Whether residues have vectors."""
+        return any(part.vectors.has_residues for part in self.parts)
 
     @property
     def missing(self) -> int:
@@ -91,7 +99,9 @@ class RoleVectors:
                     if isinstance(part.sequences, Antibodies)
                     else [(None, None, antigen) for antigen in part.sequences[rows]]
                 )
-                yield Batch(list(part.ids[rows]), part.key_N16[rows], chains, part.vectors.read(part.location_N[rows]))
+                location_B = part.location_N[rows]
+                residues = map(part.vectors.residues, location_B.tolist() if part.vectors.has_residues else ())
+                yield Batch(list(part.ids[rows]), part.key_N16[rows], chains, part.vectors.read(location_B), residues)
 
 
 def find_vectors(config: Config) -> tuple[RoleVectors, RoleVectors]:

@@ -25,11 +25,11 @@ import torch
 import torch._dynamo  # torch's own code, which its optimizers load
 
 torch.set_num_threads(1)
-folder, allowed, placement = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+folder, allowed, placement, batch_size = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 table = read_pairs(PairsConfig(path=folder / "pairs.parquet", light="", affinity="pkd", split="split"))
 antibodies, antigens = sorted((folder / "store").iterdir())
-fields = dict(split="column", widths=(8,), epochs=1, batch_size=256, compile="off", precision="fp32", device="cpu")
-config = TrainConfig(run=folder / f"run-{placement}", placement=placement, **fields)
+fields = dict(split="column", widths=(8,), epochs=1, compile="off", precision="fp32", device="cpu")
+config = TrainConfig(run=folder / f"run-{placement}", placement=placement, batch_size=batch_size, **fields)
 used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_DATA, (used + allowed, used + allowed))
 result = run_train(config, table, VectorFolders(paired=antibodies, single=antibodies, antigen=antigens), resolved={})
@@ -85,7 +85,7 @@ def test_a_store_larger_than_the_memory_allowed_is_streamed(tmp_path, figure, ro
     assert stored > 2 * allowed
 
     def train(placement):
-        command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), placement]
+        command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), placement, "256"]
         alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # threads take memory of their own
         return subprocess.run(
             command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=600, check=False
@@ -100,30 +100,85 @@ def test_a_store_larger_than_the_memory_allowed_is_streamed(tmp_path, figure, ro
     figure(f"MB of a store that was streamed within {allowed >> 20} MB of memory", stored >> 20)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux alone")
+@pytest.mark.torture
+def test_residues_larger_than_the_memory_allowed_are_streamed(tmp_path, figure):
+    """Vectors of residues, three times what the process may take, are trained on, scored and predicted."""
+    rows, allowed = 2_700, 400 << 20
+    stored = plant_residues(tmp_path, rows, residues=230, width=1_024)
+    assert stored > 3 * allowed
+    command = [sys.executable, "-c", STREAM, str(tmp_path), str(allowed), "mapped", "32"]
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    streamed = subprocess.run(
+        command, cwd=REPOSITORY, env=alone, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert streamed.returncode == 0, streamed.stderr
+    told = json.loads(streamed.stdout)
+    assert (told["pairs"], told["epochs"], told["predicted"]) == (rows, 1, rows // 100)
+    figure(f"MB of residues that were streamed within {allowed >> 20} MB of memory", stored >> 20)
+
+
+def plant_residues(folder: Path, rows: int, residues: int, width: int) -> int:
+    """Make a table of so many antibodies and 7 antigens, and a store of random vectors of residues; tell its bytes."""
+    from embed.sequences import antibody_keys, antigen_keys
+    from embed.store.residue_writer import ResidueWriter
+
+    random = np.random.default_rng(0)
+    heavies, targets = sequences(random, rows, residues), sequences(random, 7, 60)
+    write_pairs(folder, heavies, targets, random)
+    state_LD = random.standard_normal((2 * residues, width)).astype(np.float16)
+    for name, key_N16, length, dim in (
+        ("antibody", antibody_keys([(heavy, None) for heavy in heavies]), residues, width),
+        ("antigen", antigen_keys(targets), 60, 4),
+    ):
+        store, digest = new_folder(folder, name)
+        with ResidueWriter(store, fingerprint=digest, dim=dim) as writer:
+            for number, key_16 in enumerate(key_N16):
+                first = number % residues
+                writer.add(key_16[None], [state_LD[first : first + length, :dim]], np.array([length], np.int32))
+    return stored_bytes(folder)
+
+
 def plant(folder: Path, rows: int, width: int) -> int:
     """Make a table of so many antibodies and 7 antigens, and a store of random vectors; tell its bytes."""
     from embed.sequences import antibody_keys, antigen_keys
-    from embed.store.schema import fingerprint_digest
-    from embed.store.writer import ShardWriter, create_folder
+    from embed.store.writer import ShardWriter
 
     random = np.random.default_rng(0)
     heavies, targets = sequences(random, rows, 24), sequences(random, 7, 60)
-    columns = {
-        "heavy": heavies,
-        "antigen": [targets[number % 7] for number in range(rows)],
-        "pkd": random.normal(8, 1, rows),
-        "split": [{0: "valid", 1: "test"}.get(number % 100, "train") for number in range(rows)],
-    }
-    pyarrow.parquet.write_table(pa.table(columns), folder / "pairs.parquet")
+    write_pairs(folder, heavies, targets, random)
     for name, key_N16, dim in (
         ("antibody", antibody_keys([(heavy, None) for heavy in heavies]), width),
         ("antigen", antigen_keys(targets), 4),
     ):
-        digest = fingerprint_digest({"of": name})
-        store = create_folder(folder / "store", f"{name}-{digest[:16]}", {"of": name}, {})
+        store, digest = new_folder(folder, name)
         with ShardWriter(store, fingerprint=digest, dim=dim) as writer:
             for start in range(0, len(key_N16), 4_096):
                 block_B16 = key_N16[start : start + 4_096]
                 vector_BD = random.standard_normal((len(block_B16), dim), np.float32)
                 writer.add(block_B16, vector_BD, np.full(len(block_B16), 24, np.int32))
+    return stored_bytes(folder)
+
+
+def write_pairs(folder, heavies, targets, random):
+    """Write a table of antibodies, each with one of a few antigens."""
+    columns = {
+        "heavy": heavies,
+        "antigen": [targets[number % 7] for number in range(len(heavies))],
+        "pkd": random.normal(8, 1, len(heavies)),
+        "split": [{0: "valid", 1: "test"}.get(number % 100, "train") for number in range(len(heavies))],
+    }
+    pyarrow.parquet.write_table(pa.table(columns), folder / "pairs.parquet")
+
+
+def new_folder(folder, name):
+    """Make a folder of a store, and tell its fingerprint."""
+    from embed.store.schema import fingerprint_digest
+    from embed.store.writer import create_folder
+
+    digest = fingerprint_digest({"of": name})
+    return create_folder(folder / "store", f"{name}-{digest[:16]}", {"of": name}, {}), digest
+
+
+def stored_bytes(folder):
     return sum(path.stat().st_size for path in (folder / "store").rglob("*.h5"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from train.checkpoint import newest_state
@@ -70,9 +71,10 @@ def equal(left: object, right: object) -> bool:
     return left == right
 
 
-def test_killed_runs_end_in_the_same_bytes(planted, tmp_path) -> None:
+@pytest.mark.parametrize("vectors", ["planted", "planted_residues"])
+def test_killed_runs_end_in_the_same_bytes(request, tmp_path, vectors) -> None:
     """Killed before the first checkpoint, in the middle of epochs and at their ends; dropout is on."""
-    source = planted(301)
+    source = request.getfixturevalue(vectors)(301)
     command = [sys.executable, "-c", TRAIN, str(source.path)]
     command += [str(source.folders.paired), str(source.folders.antigen)]
     random = np.random.default_rng(7)

@@ -103,6 +103,8 @@ class Worker:
         return taken
 
     def _packs_well(self, train: TrainConfig) -> bool:
+        if any(self._material.has_residues):
+            return False
         axes = [preparation.axes for preparation in self._material.preparations(train.features)]
         widths = (sum(axes), *train.layers)
         return packs_well(self._sweep, widths, train.batch_size, self._material.device)

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from embed.errors import StoreError
+from embed.store.image import build_residue_shard, build_shard
 from embed.store.maintenance import verify
 from embed.store.quarantine import quarantine
 from embed.store.reader import Vectors
-from embed.store.shard import build_shard
 
 PROGRAM = """
 import json, os, random, sys
@@ -97,12 +97,16 @@ print(json.dumps([tried, silent]))
 TORTURE = pytest.mark.torture
 
 
-def make_shard(folder, fingerprint, rows, dim, seed=0):
-    """Put a shard of random rows under its name, writable."""
+def make_shard(folder, fingerprint, rows, dim, seed=0, *, residues=0):
+    """Put a shard of random rows, with so many vectors of residues each, under its name, writable."""
     rng = np.random.default_rng(seed)
     key_N16 = rng.integers(0, 256, (rows, 16), dtype=np.uint8)
-    vector_ND = rng.standard_normal((rows, dim)).astype(np.float32)
-    image = build_shard(key_N16, vector_ND, rng.integers(1, 900, rows, dtype=np.int32), fingerprint)
+    if residues:
+        states = list(rng.standard_normal((rows, residues, dim)).astype(np.float16))
+        image = build_residue_shard(key_N16, states, np.full(rows, residues, np.int32), fingerprint)
+    else:
+        vector_ND = rng.standard_normal((rows, dim)).astype(np.float32)
+        image = build_shard(key_N16, vector_ND, rng.integers(1, 900, rows, dtype=np.int32), fingerprint)
     path = folder / "shards" / f"{hashlib.sha256(image).hexdigest()}.h5"
     path.write_bytes(image)
     return path
@@ -112,11 +116,13 @@ def make_shard(folder, fingerprint, rows, dim, seed=0):
     ("kind", "rows", "dim", "step"),
     [
         ("bits", 12, 16, 17),
+        ("bits of residues", 4, 8, 23),
         ("flips", 4096, 1280, 12),
         ("cuts", 200, 64, 97),
         ("zeroed", 200, 64, 1),
         ("swapped", 200, 64, 60),
         pytest.param("bits", 12, 16, 1, marks=TORTURE),
+        pytest.param("bits of residues", 4, 8, 1, marks=TORTURE),
         pytest.param("flips", 4096, 1280, 2000, marks=TORTURE),
         pytest.param("cuts", 200, 64, 1, marks=TORTURE),
         pytest.param("zeroed", 4096, 128, 1, marks=TORTURE),
@@ -125,7 +131,8 @@ def make_shard(folder, fingerprint, rows, dim, seed=0):
 )
 def test_no_damage_is_silent_or_crashes(folder, fingerprint, figure, kind, rows, dim, step):
     """Changed in place, times set back: refused by name by verify, and by readers that remember the shard or do not."""
-    path = make_shard(folder, fingerprint, rows, dim)
+    kind, *residues = kind.split(" of ")
+    path = make_shard(folder, fingerprint, rows, dim, residues=5 * len(residues))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", PROGRAM, str(path), kind, str(step), "0"],
         cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True,

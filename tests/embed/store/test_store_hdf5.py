@@ -86,7 +86,7 @@ def test_a_connector_named_by_the_environment_loads_no_code(plugin, filtered, tm
 
 def test_a_driver_named_by_the_environment_is_not_used(folder, fingerprint):
     """HDF5_DRIVER would open shards by something else than a plain file."""
-    from embed.store.shard import build_shard
+    from embed.store.image import build_shard
 
     image = build_shard(np.zeros((1, 16), np.uint8), np.ones((1, 4), np.float32), np.ones(1, np.int32), fingerprint)
     (folder / "shards" / f"{hashlib.sha256(image).hexdigest()}.h5").write_bytes(image)

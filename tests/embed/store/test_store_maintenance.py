@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from embed.errors import StoreError
+from embed.store.image import build_shard
 from embed.store.maintenance import gc, info, merge, verify
 from embed.store.publish import publish
 from embed.store.reader import Vectors
 from embed.store.schema import fingerprint_digest
-from embed.store.shard import build_shard
 from embed.store.verified import stamp_of
 from embed.store.writer import create_folder
 

@@ -18,10 +18,10 @@ from embed.errors import StoreError
 from embed.store import disk
 from embed.store import reader as reader_module
 from embed.store import verified as verified_module
+from embed.store.image import build_shard
 from embed.store.publish import publish
 from embed.store.reader import Vectors
 from embed.store.schema import fingerprint_digest
-from embed.store.shard import build_shard
 from embed.store.writer import ShardWriter, create_folder
 
 DIM = 16

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from embed.errors import StoreError
+from embed.store.image import build_shard
 from embed.store.maintenance import verify
 from embed.store.reader import Vectors
-from embed.store.shard import build_shard, open_shard
+from embed.store.shard import open_shard
 
 ROWS, DIM = 12, 16
 
@@ -67,7 +68,7 @@ def test_bytes_are_a_function_of_content_alone(fingerprint):
     time.sleep(1.1)  # HDF5 times have whole seconds
     assert build_shard(key_N16[turned], vector_ND[turned], length_N[turned], fingerprint) == image
     program = (
-        "import numpy as np, hashlib, sys; from embed.store.shard import build_shard\n"
+        "import numpy as np, hashlib, sys; from embed.store.image import build_shard\n"
         "rng = np.random.default_rng(0); key = rng.integers(0, 256, (12, 16), dtype=np.uint8)\n"
         "vector = rng.standard_normal((12, 16)).astype(np.float32); length = rng.integers(1, 900, 12, dtype=np.int32)\n"
         "print(hashlib.sha256(build_shard(key, vector, length, sys.argv[1])).hexdigest())"
@@ -385,7 +386,8 @@ import random, sys
 from pathlib import Path
 import numpy as np
 from embed.errors import StoreError
-from embed.store.shard import build_shard, open_shard
+from embed.store.image import build_shard
+from embed.store.shard import open_shard
 key = np.random.default_rng(0).integers(0, 256, (9, 16), dtype=np.uint8)
 image = build_shard(key, np.ones((9, 8), np.float32), np.ones(9, np.int32), "a" * 64)
 path, rng, refused = Path(sys.argv[1]), random.Random(0), 0
