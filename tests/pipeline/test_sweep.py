@@ -15,6 +15,7 @@ SWEEP = """
 [sweep]
 folder = "{folder}"
 first_rung = 2
+halving = 3
 best = 3
 
 [sweep.space]

@@ -29,7 +29,9 @@ def sweep(planted, tmp_path):
     base = TrainConfig(run=tmp_path / "run", batch_size=64, epochs=9, precision="fp32", compile="off")
 
     def run(trials: int, options: dict | None = None, **own):
-        config = SweepConfig(**{"folder": tmp_path / "sweep", "space": SPACE, "first_rung": 2, "best": 3, **own})
+        config = SweepConfig(
+            **{"folder": tmp_path / "sweep", "space": SPACE, "first_rung": 2, "best": 3, "halving": 3, **own}
+        )
         options = {"resolved": lambda train: {"train": {"lr": train.lr}}, **(options or {})}
         return run_sweep(config, base, source.table, source.folders, wanted=trials, **options)
 
@@ -128,7 +130,7 @@ def test_stopped_at_any_step_it_ends_as_unbroken(sweep, tmp_path, population) ->
 def test_a_trial_of_a_dead_worker_is_taken_up(sweep) -> None:
     """Asked for and owned, then left behind; one whose values are not all chosen is dropped and does not count."""
     sweep(1)
-    config = SweepConfig(folder=sweep.folder, space=SPACE, first_rung=2, best=3)
+    config = SweepConfig(folder=sweep.folder, space=SPACE, first_rung=2, best=3, halving=3)
     trials = Trials(sweep.folder, config, read_space(SPACE, {"lr": 1.0, "dropout": 0.5, "widths": (1,)}))
     with trials.claim(2).owner:
         pass
