@@ -122,7 +122,7 @@ def test_mistakes_are_exceptions_with_the_sentences_of_the_commands(here):
         bindcache.embed("demo.toml", pairs={"heavy": "VH"})
     with pytest.raises(bindcache.TrainError, match="have no vector in the store"):
         bindcache.train("demo.toml", embed={"store": "empty"})
-    with pytest.raises(bindcache.ConfigError, match="^--run gone is no run, it has no config"):
+    with pytest.raises(bindcache.ConfigError, match=r"^--run gone is no run, it has no config"):
         bindcache.predict("gone", "pairs.csv")
     for top in (0, -3, True, 1.5):
         with pytest.raises(bindcache.ConfigError, match=re.escape(f"top = {top!r}: it is a whole number from 1 on")):
