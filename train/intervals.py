@@ -53,7 +53,7 @@ class Calibration:
 
     def ends(self, prediction_N: Float, spread_N: Float) -> dict[str, Float]:
         """Give both ends of each interval, pKd [N] each, NaN where there is none: `low_50`, `high_50` and so on."""
-        found = {}
+        found: dict[str, Float] = {}
         for level in LEVELS:
             half_N = self.half_width(spread_N, level)
             found |= {f"low_{level * 100:.0f}": prediction_N - half_N, f"high_{level * 100:.0f}": prediction_N + half_N}

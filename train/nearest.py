@@ -55,7 +55,7 @@ class Nearest:
         finalists = [self._sequences[at] for at in self._most_alike(query).tolist()]
         for other in finalists:  # substitutions alone are counted in no time, and are at least the edit distance
             if len(other) == len(query):
-                identity = 1 - sum(map(ne, query, other)) / len(query)
+                identity: float = 1 - sum(map(ne, query, other)) / len(query)
                 if identity >= enough:
                     return identity
         return max(identities(query, finalists), default=0.0)

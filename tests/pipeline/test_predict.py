@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.train.test_identity import identity
+from train.identity import identities
 from train.rundir import RunDir
 
 ENDS = [f"{end}_{level}" for level in (50, 80, 95) for end in ("low", "high")]
@@ -142,7 +142,7 @@ def test_a_run_from_before_has_intervals_too_or_says_why_not(predict, demo, pair
 
 def test_top_is_the_highest_in_order_and_counts_all(predict, pairs):
     """What sorting all predictions gives, ties in the table's order; rejected rows never, and all are counted."""
-    rows = [*pairs[:20], ("bad", "EVQL*KJ", "", pairs[0][3]), *(("twin", *row[1:]) for row in pairs[:20])]
+    rows = [*pairs[:20], ("bad", "EVQL*KJ", "", pairs[0][3]), *((f"twin of {row[0]}", *row[1:]) for row in pairs[:20])]
     whole, _, _ = predict(rows)
     order = sorted((-p, row) for p, row in zip(whole["prediction"], whole["row"], strict=True) if p is not None)
     for top in (1, 7, 40, 99):
@@ -168,8 +168,8 @@ def test_the_first_ten_are_shown_in_eighty_columns(bindcache, demo, trained, pai
     assert "\x1b" not in lines[0]
     numbers = [float(line.split()[2]) for line in first[1:]]
     assert numbers == sorted(numbers, reverse=True)
-    assert "written   12 rows" in lines[1]
-    assert "warned    15 rows unlike training (heavy under 90 %, antigen under 90 % identical)" in lines[1]
+    assert "written    12 rows" in lines[1]
+    assert "warned     15 rows unlike training (heavy under 90 %, antigen under 90 % identical)" in lines[1]
     assert "pKd" not in bindcache(*command).stdout
 
 
@@ -226,7 +226,7 @@ def test_rows_unlike_training_are_warned_of(predict, demo, pairs):
     got, told, _ = predict(rows)
 
     def nearest(role, sequence):
-        best = max(identity(sequence, row[1 if role == "heavy" else 3]) for row in known)
+        best = max(identities(sequence, [row[1 if role == "heavy" else 3] for row in known]))
         return f"{role}: nearest in training is {math.floor(100 * best)} % identical"
 
     alien = "antigen: no five residues in a row are in training"

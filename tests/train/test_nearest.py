@@ -27,7 +27,7 @@ def mutant(random, sequence: str, changes: int) -> str:
 def test_whatever_is_ninety_percent_identical_is_found(length) -> None:
     """Few holders of each word: then the run of five that both share leads there, indels and single letters or not."""
     random = np.random.default_rng(length)
-    known = [drawn(random, length + int(random.integers(3))) for _ in range(60)]
+    known = [drawn(random, length + int(random.integers(3))) for _ in range(30)]
     index = Nearest(known)
     for sequence in known:
         query = mutant(random, sequence, int(random.integers(length // 10 + 1)))
