@@ -1,9 +1,11 @@
-"""What a table of so many pairs is begun with: vectors that are looked up, while pairs are few."""
+"""What a table of few pairs is begun with: vectors that are looked up, and a training that suits them."""
 
 FEW_PAIRS = 1000
-"""Below this, a baseline without a model comes first (benchmarks/NOTES.md)."""
+"""Below this, a baseline without a model comes first (docs/encoders.md)."""
 
 BEGIN_WITH = "onehot"
+FEATURES = "standardise"
+"""Whitening makes all training sequences equally distant where they are fewer than the numbers that vary."""
 
 
 def begins_without_model(pairs: int) -> bool:
@@ -11,6 +13,7 @@ def begins_without_model(pairs: int) -> bool:
     return pairs < FEW_PAIRS
 
 
-def embed_section() -> list[str]:
-    """Write the section [embed] of a config to begin with."""
-    return ["[embed]", f'antibody = "{BEGIN_WITH}"', f'antigen = "{BEGIN_WITH}"', 'store = "store"']
+def sections() -> list[str]:
+    """Write what a config to begin with says of both stages."""
+    embed = ["[embed]", f'antibody = "{BEGIN_WITH}"', f'antigen = "{BEGIN_WITH}"', 'store = "store"']
+    return [*embed, "", "[train]", 'run = "runs/first"', f'features = "{FEATURES}"']
