@@ -1,9 +1,10 @@
 """What a table of few pairs is begun with: vectors that are looked up, and a training that suits them."""
 
 FEW_PAIRS = 1000
-"""Below this, a baseline without a model comes first (docs/encoders.md)."""
+"""Below this, vectors without a model come first; there, what they can learn is learnt (benchmarks/NOTES.md)."""
 
-BEGIN_WITH = "onehot"
+BEGIN_WITH = "blosum62"
+"""Better than `onehot` where pairs are few, and the same where they are not (benchmarks/NOTES.md)."""
 FEATURES = "standardise"
 """Whitening makes all training sequences equally distant where they are fewer than the numbers that vary."""
 

@@ -337,6 +337,6 @@ def test_a_small_table_begins_without_a_model(bindcache, write, tmp_path, monkey
     (tmp_path / "mine.toml").write_text(config)
     assert bindcache("embed", "--config", tmp_path / "mine.toml").exit_code == 0
     assert load(tmp_path / "mine.toml").train.features == "standardise"
-    assert next((tmp_path / "store").glob("onehot-fp32-*")).is_dir()
+    assert next((tmp_path / "store").glob("blosum62-fp32-*")).is_dir()
     monkeypatch.setattr("pipeline.beginning.FEW_PAIRS", 2)
     assert "[embed]" not in bindcache(*asked).stdout
