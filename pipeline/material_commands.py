@@ -46,7 +46,7 @@ def import_command(*, table: Path, layout: str, sequences: Path | None, unit: st
     """
     from dataclasses import asdict
 
-    from pipeline.beginning import FEW_PAIRS, begins_without_model, embed_section
+    from pipeline.beginning import FEW_PAIRS, begins_without_model, sections
     from pipeline.output import report, two_columns
     from pipeline.public.convert import import_table
     from pipeline.public.registry import LAYOUTS
@@ -63,7 +63,7 @@ def import_command(*, table: Path, layout: str, sequences: Path | None, unit: st
     section = ["[pairs]", f'path = "{out}"', 'id = "id"', 'affinity = "affinity"']
     section += ['censored = "drop"'] if result.bounds else []
     few = begins_without_model(result.pairs)
-    section += ["", *embed_section()] if few else []
+    section += ["", *sections()] if few else []
     config = "\n".join(f"  {line}".rstrip() for line in section)
     if few:
         config += f"\n\nUnder {FEW_PAIRS:,} pairs, begin without a model; see docs/encoders.md."

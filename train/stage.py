@@ -16,7 +16,7 @@ from embed.pairs import PairTable
 from embed.store.durable import replace_file
 from train.acceleration import resolve_device
 from train.build import Task, build_trainer
-from train.checkpoint import Checkpointer, newest_state, prune, read_checkpoint
+from train.checkpoint import Checkpointer, State, newest_state, prune, read_checkpoint
 from train.config import TrainConfig
 from train.dataset import VectorFolders
 from train.errors import TrainError
@@ -180,12 +180,7 @@ def _train(
     """Train from the newest checkpoint, or from the start, to the best weights in the run's folder."""
     state = newest_state(run)
     if state is not None:
-        try:
-            trainer.restore(state)
-        except RuntimeError as error:
-            raise TrainError(
-                f"{run.root} was begun by a version whose network had other shapes; train into another folder."
-            ) from error
+        _restore(trainer, state, run)
         prune(run, keep=task.config.keep, best_step=int(state["best_step"]))  # a death came between
     write_metrics(run.metrics, trainer.position.history)
     facts = facts_of(task)
@@ -230,6 +225,14 @@ def _train(
         },
         stopped=not complete,
     )
+
+
+def _restore(trainer: Trainer, state: State, run: RunDir) -> None:
+    try:
+        trainer.restore(state)
+    except RuntimeError as error:
+        said = "was begun by a version whose network had other shapes; train into another folder"
+        raise TrainError(f"{run.root} {said}.") from error
 
 
 def _device_memory(device: torch.device) -> dict[str, int]:

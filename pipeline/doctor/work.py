@@ -14,7 +14,7 @@ from embed.pairs import PairsConfig, PairTable
 from embed.pieces import cut_pieces, measure
 from embed.stage import read_table
 from embed.work import Work, left_to_read
-from pipeline.beginning import BEGIN_WITH, FEW_PAIRS, begins_without_model
+from pipeline.beginning import BEGIN_WITH, FEATURES, FEW_PAIRS, begins_without_model
 from pipeline.doctor.findings import Finding
 from pipeline.output import human_bytes
 from pipeline.progress import duration
@@ -72,7 +72,7 @@ def look_at_baseline(embed: EmbedConfig, table: PairTable) -> Finding | None:
     said = f"{pairs:,} pairs: with fewer than {FEW_PAIRS:,}, vectors without a model are a strong baseline"
     if is_table(embed.antibody):
         return Finding(name="baseline", verdict="ok", said=f"{said}, and {embed.antibody} is one")
-    step = f'train once on embed.antibody = "{BEGIN_WITH}" and compare, with another train.run (docs/encoders.md)'
+    step = f'compare with embed.antibody = "{BEGIN_WITH}" and train.features = "{FEATURES}" (docs/encoders.md)'
     return Finding(name="baseline", verdict="warning", said=said, next_step=step)
 
 

@@ -98,6 +98,8 @@ def test_paths_on_the_command_line_are_relative_to_the_working_directory(file, t
             {"train": ("a", "b"), "test": ("c",)},
         ),
         ("embed.single_chain=error", "embed", "single_chain", "error"),
+        ("embed.single_chain=onehot", "embed", "single_chain", "onehot"),
+        ("embed.antigen=blosum62", "embed", "antigen", "blosum62"),
         ("embed.single_chain=Exscientia/IgT5_unpaired", "embed", "single_chain", "Exscientia/IgT5_unpaired"),
     ],
 )
@@ -175,10 +177,13 @@ def test_a_model_is_a_folder_or_a_hub_id(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "igt5").mkdir()
     (tmp_path / "lab" / "igt5").mkdir(parents=True)
-    rule = "expected a hub id (owner/name) or an existing folder"
+    rule = 'expected "onehot", "blosum62", a hub id (owner/name) or an existing folder'
     assert load(file, ["embed.antibody=igt5"]).embed.antibody == str(tmp_path / "igt5")
     assert load(file, ["embed.antibody=lab/igt5"]).embed.antibody == str(tmp_path / "lab" / "igt5")
     assert load(file, ["embed.antibody=lab/other"]).embed.antibody == "lab/other"
+    (tmp_path / "onehot").mkdir()
+    assert load(file, ["embed.antibody=onehot"]).embed.antibody == "onehot"
+    assert load(file, ["embed.antibody=./onehot"]).embed.antibody == str(tmp_path / "onehot")
     for path in ("./gone", "~gone/igt5", "/gone", "a/b/c"):
         where = (tmp_path / path).resolve()
         assert message(file, f"embed.antibody={path}") == (

@@ -90,7 +90,7 @@ def test_doctor_needs_no_model_and_tells_of_the_baseline(there, demo, bindcache,
     told = bindcache("doctor", "--config", demo / "demo.toml", *fresh)
     found = {finding["name"]: finding for finding in json.loads(told.stdout)["findings"]}
     assert found["baseline"]["verdict"] == "warning"
-    assert 'embed.antibody = "onehot"' in found["baseline"]["next_step"]
+    assert 'embed.antibody = "blosum62"' in found["baseline"]["next_step"]
 
 
 def test_fidelity_measures_the_model_alone(there, demo, bindcache, error):

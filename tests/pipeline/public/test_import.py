@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embed.pairs import PairsConfig, read_pairs
+from pipeline.config import load
 from pipeline.material_commands import _LAYOUTS
 from pipeline.public.registry import LAYOUTS
 
@@ -335,6 +336,7 @@ def test_a_small_table_begins_without_a_model(bindcache, write, tmp_path, monkey
     config = said.partition("In the config:\n")[2].partition("\nUnder")[0]
     (tmp_path / "mine.toml").write_text(config)
     assert bindcache("embed", "--config", tmp_path / "mine.toml").exit_code == 0
-    assert next((tmp_path / "store").glob("onehot-fp32-*")).is_dir()
+    assert load(tmp_path / "mine.toml").train.features == "standardise"
+    assert next((tmp_path / "store").glob("blosum62-fp32-*")).is_dir()
     monkeypatch.setattr("pipeline.beginning.FEW_PAIRS", 2)
     assert "[embed]" not in bindcache(*asked).stdout
