@@ -3,7 +3,7 @@
 Two sequences of n residues that differ in d edits share a run of (n - d) / (d + 1) residues: five or more where their
 identity is at least 0.9. Of each word at most 16 sequences are listed, in random order, so that frameworks which
 all antibodies share cost no more than what is rare; what a query's words list is ranked by sets of 3-mers, and edit
-distances to the three most alike are computed. So a nearer sequence may be missed where a word has many holders, and
+distances to the two most alike are computed. So a nearer sequence may be missed where a word has many holders, and
 where identities are so low that no word is left.
 
 Shape suffixes: N sequences, R residues, P postings, C candidates, W words of 64 bits.
@@ -25,7 +25,7 @@ Codes = npt.NDArray[np.int32]
 _LENGTH = 5
 _WORDS = len(RESIDUES) ** _LENGTH
 _HOLDERS = 16
-_FINALISTS = 3
+_FINALISTS = 2
 _AT_ONCE = 1 << 20
 _LEAST_WORDS, _MOST_WORDS, _BITS_PER_RESIDUE = 8, 64, 4
 

@@ -90,6 +90,7 @@ def written(root: Path) -> dict[str, object]:
     return {
         "weights": run.weights.read_bytes(),
         "predictions": run.predictions.read_bytes(),
+        "intervals": run.intervals.read_bytes(),
         "split": run.split.read_bytes(),
         "metrics": [{**line, "seconds": 0} for line in read_metrics(run.metrics)],
         "result": {name: value for name, value in result.items() if name not in WALL},
