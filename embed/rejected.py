@@ -4,7 +4,6 @@ Array suffixes: R data rows of the file.
 """
 
 import csv
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from embed.errors import PairsError
+from embed.harmless import harmless
 from embed.table import Column, Floats
 from embed.texts import Texts
 
@@ -19,8 +19,6 @@ LISTED = 10
 """Rows or pairs that a message names before it only counts."""
 
 _LONGEST_SHOWN = 40
-_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # the full-width ones count as well
-_NUMBER = re.compile(r"[+-]?[\d.]+([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +88,11 @@ class Rejections:
 
 
 def write_rejected(path: Path, rejected: Iterable[RejectedRow]) -> None:
-    """Write rejected rows as CSV, safe to open in a spreadsheet or terminal.
-
-    Text that a spreadsheet would run as a formula gets a leading `'`; unprintable characters are escaped.
-    """
+    """Write rejected rows as CSV, safe to open in a spreadsheet or terminal."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(field.name for field in fields(RejectedRow))
-        writer.writerows([_harmless(str(cell)) for cell in astuple(row)] for row in rejected)
+        writer.writerows([harmless(str(cell)) for cell in astuple(row)] for row in rejected)
 
 
 def _listing(rejected: tuple[RejectedRow, ...]) -> str:
@@ -111,8 +106,3 @@ def _listing(rejected: tuple[RejectedRow, ...]) -> str:
 
 def _short(value: str) -> str:
     return value if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 3] + "..."
-
-
-def _harmless(cell: str) -> str:
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cell)
-    return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

@@ -127,6 +127,11 @@ class Antibodies(Sequence[Antibody]):
             for heavy, alone in zip(self._heavy[start : start + _AT_ONCE], (light_N < 0).tolist(), strict=True):
                 yield heavy, None if alone else next(lights)
 
+    @property
+    def heavy(self) -> Texts:
+        """The heavy chain of each antibody."""
+        return self._heavy
+
     def alone(self) -> npt.NDArray[np.bool_]:
         """Which antibodies have no light chain, bool [N]."""
         return self._light_N < 0

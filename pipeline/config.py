@@ -5,6 +5,7 @@ place.
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,6 +17,7 @@ from embed.pairs import PairsConfig
 from pipeline.cluster import ClusterConfig
 from pipeline.errors import ConfigError
 from pipeline.fields import MismatchError, convert, toml_text
+from pipeline.override import parse_override
 from train.config import TrainConfig
 from train.sweep.config import SweepConfig
 
@@ -29,6 +31,9 @@ SECTIONS: Mapping[str, type] = {
 
 _WORDS = {("embed", "single_chain"): ("same", "error")}
 """What a model's field may say instead of naming one."""
+
+CALL = "the call"
+"""Where values come from that a Python program gives, for errors."""
 
 _T = TypeVar("_T")
 
@@ -70,10 +75,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """
     given = _from_tables(_read_toml(path), path.absolute().parent, str(path))
     for override in overrides:
-        section, key, value = _parse_override(override)
+        section, key, value = parse_override(override)
         _check_section(section, "--set")
         given.setdefault(section, {})[key] = _Given(value, Path.cwd(), "--set")
     return _build(given, str(path))
+
+
+def load_with(path: Path | None, sections: Mapping[str, Mapping[str, object]]) -> Config:
+    """Read a TOML file, if there is one, and put what a caller gives over it or in its place.
+
+    Args:
+        path: The file, as for `load`; None: the sections are all there is.
+        sections: Values by section and key, in Python's types; paths are relative to the working directory.
+
+    Raises:
+        ConfigError, EmbedError, TrainError: As by `load`.
+    """
+    where = CALL if path is None else str(path)
+    given = {} if path is None else _from_tables(_read_toml(path), path.absolute().parent, where)
+    for section, table in _from_tables(sections, Path.cwd(), CALL).items():
+        given.setdefault(section, {}).update(table)
+    return _build(given, where)
 
 
 def from_resolved(tables: Mapping[str, object], path: Path) -> Config:
@@ -146,20 +168,9 @@ def _from_tables(tables: Mapping[str, object], folder: Path, where: str) -> dict
         _check_section(section, where)
         if not isinstance(table, Mapping):
             raise ConfigError(f"{section} in {where} is a section; write [{section}] above its keys.")
-        given[section] = {key: _Given(value, folder, where) for key, value in table.items()}
+        plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in table.items()}
+        given[section] = {key: _Given(value, folder, where) for key, value in plain.items()}
     return given
-
-
-def _parse_override(override: str) -> tuple[str, str, object]:
-    name, equals, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and key):
-        raise ConfigError(f"--set {override}: write section.key=value, such as embed.precision=fp32.")
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return section, key, text.strip()
-    return section, key, parsed["value"] if len(parsed) == 1 else text
 
 
 def _build(given: Mapping[str, Mapping[str, _Given]], where: str) -> Config:

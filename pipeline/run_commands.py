@@ -5,41 +5,64 @@ from pathlib import Path
 
 import click
 
-from pipeline.boundary import process_start
-from pipeline.options import as_json, example, out_file
+from pipeline.boundary import printable, process_start
+from pipeline.options import as_json, example
 from pipeline.progress import READING, Progress
 from pipeline.report.writing import report_run
 from pipeline.signals import StopFlag, leave_if
 
 
-@click.command(epilog=example("bindcache predict --run runs/first --pairs new.csv --out predictions.parquet"))
+@click.command(
+    epilog=example(
+        "bindcache predict --run runs/first --pairs new.csv --out predictions.parquet",
+        "bindcache predict --run runs/first --pairs library.csv --top 96 --out order.csv",
+    )
+)
 @click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="Folder of a finished run.")
 @click.option(
     "--ensemble", type=click.Path(path_type=Path), metavar="SWEEP", help="Folder of a sweep: its best trials."
 )
 @click.option("--pairs", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Table of pairs.")
-@out_file
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="File to write: .parquet, .csv or .tsv.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="K", help="Only the K rows of highest prediction.")
 @as_json
 @click.pass_context
 def predict_command(
-    ctx: click.Context, *, run: Path | None, ensemble: Path | None, pairs: Path, out: Path, as_json: bool
+    ctx: click.Context,
+    *,
+    run: Path | None,
+    ensemble: Path | None,
+    pairs: Path,
+    out: Path,
+    top: int | None,
+    as_json: bool,
 ) -> None:
-    """Predict a table with a run, or a sweep's ensemble."""
+    """Predict a table with a run, or a sweep's ensemble.
+
+    With intervals of 50, 80 and 95 %, and a warning for each row that is unlike all that was trained on.
+    """
     folder = run or ensemble
     if folder is None or (run and ensemble):
         raise click.UsageError("Say with what to predict: --run RUN or --ensemble SWEEP.")
     with StopFlag() as stop, Progress() as progress:
         progress(READING, 0, 1)
-        from dataclasses import asdict
+        from pipeline.output import report
+        from pipeline.predict import predict_pairs
+        from pipeline.predict_table import predict_table
 
-        from pipeline.output import report, two_columns
-        from pipeline.predict import predict_table
-
-        ensembled = ensemble is not None
-        result = predict_table(folder, pairs, out, ensemble=ensembled, clock=_elapsed, progress=progress, stop=stop)
+        result, table = predict_pairs(
+            folder, pairs, out, ensemble=ensemble is not None, top=top, clock=_elapsed, progress=progress, stop=stop
+        )
     leave_if(ctx, stop, stopped=result.stopped, way_on="run the same command again to go on")
-    told = {name: value for name, value in asdict(result).items() if name != "stopped"}
-    report(told, two_columns({**told, "seconds": f"{result.seconds:.1f}"}.items()), as_json=as_json)
+    for note in result.notes:
+        click.echo(printable(note), err=True)
+    report(result.as_json(), predict_table(result, table, ranked=top is not None), as_json=as_json)
 
 
 @click.command(epilog=example("bindcache report --run runs/first"))

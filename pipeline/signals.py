@@ -2,6 +2,9 @@
 
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,9 +25,12 @@ class StopFlag:
     A second Ctrl-C does not wait: it raises KeyboardInterrupt.
     """
 
-    def __init__(self, answer: str = "stopping after this batch") -> None:
-        """Take what to say when the process is asked to stop."""
+    def __init__(
+        self, answer: str = "stopping after this batch", signals: tuple[signal.Signals, ...] = _SIGNALS
+    ) -> None:
+        """Take what to say when the process is asked to stop, and the signals that ask it."""
         self._answer = answer
+        self._signals = signals
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -38,7 +44,7 @@ class StopFlag:
         return INTERRUPTED if self.received is signal.SIGINT else STOPPED
 
     def __enter__(self) -> "StopFlag":
-        self._before = {number: signal.signal(number, self._receive) for number in _SIGNALS}
+        self._before = {number: signal.signal(number, self._receive) for number in self._signals}
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -59,3 +65,16 @@ def leave_if(ctx: click.Context, stop: StopFlag, *, stopped: bool, way_on: str) 
     if stopped:
         click.echo(f"Stopped; {way_on}.", err=True)
         ctx.exit(stop.exit_code)
+
+
+@contextmanager
+def interruptible() -> Iterator[StopFlag]:
+    """Turn the Ctrl-C of a program that called us into an orderly stop, which ends in its KeyboardInterrupt.
+
+    Signals reach the main thread alone; called from another one, nothing is listened to.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    with StopFlag(signals=(signal.SIGINT,) if here else ()) as stop:
+        yield stop
+    if stop():
+        raise KeyboardInterrupt

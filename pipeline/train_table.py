@@ -21,9 +21,20 @@ def train_table(result: Mapping[str, Any], places: Iterable[tuple[str, object]])
     facts: list[tuple[str, object]] = [
         ("pairs", f"{result['pairs']:,}"),
         ("split", result["split"]),
+        *_intervals(result["intervals"]),
         *belief_facts(result),
         ("epochs", epochs),
         ("seconds", seconds),
         *places,
     ]
     return "\n\n".join([scores, columns(LEAKAGE, leakage_rows(result)), two_columns(facts)])
+
+
+def _intervals(found: Mapping[str, Mapping[str, float | None]]) -> list[tuple[str, object]]:
+    """Tell how wide intervals around predictions are, and how many of the test pairs they held."""
+    told = [
+        f"{float(level):.0%} ±{each['half_width']:.2f} (held {each['coverage']:.0%})"
+        for level, each in found.items()
+        if each["half_width"] is not None and each["coverage"] is not None
+    ]
+    return [("intervals", ", ".join(told))] if told else []

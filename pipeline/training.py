@@ -1,13 +1,15 @@
 """`bindcache train`: the vectors of a table, found in the store, become a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from embed.fingerprint import Sources, find_sources
+from embed.pairs import PairTable
 from embed.stage import read_table
 from pipeline.config import Config, resolved, train_section
+from pipeline.errors import ConfigError
 from pipeline.report.behind import Behind
 from pipeline.report.page import FILE
 from pipeline.report.writing import Written, report_run
@@ -74,6 +76,23 @@ def train_from_store(
 def is_finished(config: Config) -> bool:
     """Tell whether the config's run has its result."""
     return config.train is not None and RunDir(config.train.run).result.exists()
+
+
+def trained_table(config: Config, identity: Mapping[str, object]) -> PairTable:
+    """Read the table again that a run was trained on.
+
+    Args:
+        config: The run's.
+        identity: What made it that run.
+
+    Raises:
+        ConfigError: The table is another one now.
+        EmbedError: It cannot be read any more.
+    """
+    table = read_table(config.embed, config.pairs)
+    if table.digest != identity.get("pairs table (SHA-256)"):
+        raise ConfigError(f"{config.pairs.path} is not the table any more that the run was trained on.")
+    return table
 
 
 def vector_folders_of(sources: Sources) -> "VectorFolders":

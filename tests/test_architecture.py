@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("embed", "train", "pipeline")
+PACKAGES = ("embed", "train", "pipeline", "bindcache")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 LIGHT = (
     "embed.store",
@@ -18,6 +18,7 @@ LIGHT = (
     "train.config",
     "pipeline.config",
     "pipeline.cli",
+    "bindcache",
 )
 
 
@@ -44,12 +45,16 @@ def below(name, *roots):
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_arrows_point_downward(path):
-    """pipeline -> train -> embed; train sees pairs, sequences, store and native; the store sees numpy and h5py."""
+    """bindcache -> pipeline -> train -> embed; train sees pairs, sequences, store and native; the store numpy, h5py."""
     name, imports = name_of(path), list(imports_of(path))
     if below(name, "embed"):
-        assert not [i for i in imports if below(i, "train", "pipeline")]
+        assert not [i for i in imports if below(i, "train", "pipeline", "bindcache")]
     if below(name, "train"):
-        assert not [i for i in imports if below(i, "pipeline")]
+        assert not [i for i in imports if below(i, "pipeline", "bindcache")]
+    if below(name, "pipeline"):
+        assert not [i for i in imports if below(i, "bindcache")]
+    if below(name, "bindcache"):
+        assert all(below(i, "pipeline.api") for i in imports)
         allowed = ("embed.pairs", "embed.sequences", "embed.store", "embed.native")
         assert not [i for i in imports if below(i, "embed") and not below(i, *allowed)]
     if below(name, "embed.store"):

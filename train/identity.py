@@ -39,9 +39,7 @@ class Library:
         words = _LEAST_WORDS
         while words * 64 < _BITS_PER_RESIDUE * int(self._length_N.max(initial=1)):
             words *= 2
-        self._word_NW = np.stack(
-            [_kmer_bits(sequence, words) for sequence in sequences] or [np.empty(words, np.uint64)]
-        )
+        self._word_NW = np.stack([kmer_bits(sequence, words) for sequence in sequences] or [np.empty(words, np.uint64)])
         self._bits_N = np.bitwise_count(self._word_NW).sum(axis=1, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -70,7 +68,7 @@ class Library:
 
     def _share_kmers(self, query: str, index_C: Index, edits_C: Index) -> Flags:
         """Tell which candidates hold so many of the 3-mers that `edits_C` edits may have left."""
-        word_W = _kmer_bits(query, self._word_NW.shape[1])
+        word_W = kmer_bits(query, self._word_NW.shape[1])
         shared_C = np.zeros(len(index_C), np.int64)
         step = max(1, _CELLS_AT_ONCE // len(word_W))
         for start in range(0, len(index_C), step):
@@ -123,13 +121,39 @@ class Library:
         return near_C
 
 
+def identities(query: str, others: Sequence[str]) -> list[float]:
+    """Tell the identity of a sequence with each of some others.
+
+    Myers's algorithm (1999, J. ACM 46:395) as Hyyrö (2003) states it: a column of Levenshtein's table is two sets of
+    bits, where a cell is one more and where it is one less than the cell above it. The others lie side by side in the
+    bits of one integer, with a bit between them that stops carries.
+    """
+    rows_of: dict[str, int] = {}
+    lanes, first, end = [], 0, 0
+    for other in others:
+        first |= 1 << end
+        for row, letter in enumerate(other, start=end):
+            rows_of[letter] = rows_of.get(letter, 0) | 1 << row
+        lanes.append(((1 << len(other)) - 1) << end)
+        end += len(other) + 1
+    every = up = sum(lanes)
+    down = 0
+    for letter in query:
+        same = rows_of.get(letter, 0)
+        diagonal = (((same & up) + up) ^ up) | same | down
+        right_up, right_down = (down | ~(diagonal | up)) << 1 | first, (diagonal & up) << 1
+        up, down = (right_down | ~(diagonal | right_up)) & every, diagonal & right_up & every
+    distances = [len(query) + (up & lane).bit_count() - (down & lane).bit_count() for lane in lanes]
+    return [1 - edits / max(len(query), len(other)) for edits, other in zip(distances, others, strict=True)]
+
+
 def _flags(place: Index, length: int) -> Flags:
     flag_M = np.zeros(length, np.bool_)
     flag_M[place] = True
     return flag_M
 
 
-def _kmer_bits(sequence: str, words: int) -> npt.NDArray[np.uint64]:
+def kmer_bits(sequence: str, words: int) -> npt.NDArray[np.uint64]:
     """Hash the distinct 3-mers of a sequence to a set of `words` times 64 bits, uint64 [W]."""
     residue = np.frombuffer(sequence.encode(), np.uint8).astype(np.uint64)
     if len(residue) < _K:

@@ -45,6 +45,9 @@ class TrainResult:
     """Largest resident memory of the process."""
     valid: Metrics | None = None
     test: Metrics | None = None
+    intervals: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    """By level, such as "0.95": `half_width` of the interval around a prediction (pKd; None: too few validation pairs),
+    and `coverage`, the share of the test pairs inside."""
     baselines: dict[str, dict[str, object]] = field(default_factory=dict)
     split: str = ""
     """How train, valid and test were divided, and what found clusters."""

@@ -58,6 +58,11 @@ class RunDir:
         return self.root / "predictions.parquet"
 
     @property
+    def intervals(self) -> Path:
+        """How wide the intervals around predictions are, and what they held."""
+        return self.root / "intervals.json"
+
+    @property
     def result(self) -> Path:
         """Metrics; written last, so a run that has it is finished."""
         return self.root / "result.json"

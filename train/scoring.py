@@ -7,6 +7,7 @@ import numpy as np
 
 from train.build import Task
 from train.groups import spearman_in_groups
+from train.intervals import judge_intervals
 from train.metrics import evaluate, respected_bounds
 from train.noise import noise_ceiling
 from train.predict import predict_rows
@@ -24,6 +25,9 @@ def score_run(task: Task, run: RunDir, result: TrainResult) -> None:
     valid, test = (dataset.measured(split.rows(part)) for part in ("valid", "test"))
     result.valid = evaluate(target_N[valid], prediction_N[valid])
     result.test = evaluate(target_N[test], prediction_N[test])
+    intervals = judge_intervals(prediction_N, target_N, valid=valid, test=test)
+    intervals.write(run.intervals)
+    result.intervals = intervals.by_level()
     result.baselines = material.baselines
     whole_test = split.rows("test")
     leakage = material.leakage(task.config.identity)

@@ -8,6 +8,7 @@ from typing import Literal
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.export.vectors import RoleVectors, find_vectors
+from pipeline.whole import write_whole
 
 Format = Literal["parquet", "numpy", "anndata", "h5"]
 
@@ -47,7 +48,7 @@ def export_vectors(
     total, files = sum(map(len, roles)), _files(form, out, roles)
     for done, (path, write) in enumerate(files.items()):
         progress("exporting vectors", done * total // len(files), total)
-        _whole(path, write)
+        write_whole(path, write)
     progress("exporting vectors", total, total)
     return total, list(files)
 
@@ -67,12 +68,3 @@ def _files(form: Format, out: Path, roles: tuple[RoleVectors, RoleVectors]) -> d
 
     write = write_h5ad if form == "anndata" else write_h5
     return {out.with_name(f"{out.stem}.{role.role}{out.suffix}"): partial(write, role=role) for role in roles}
-
-
-def _whole(path: Path, write: Callable[[Path], None]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

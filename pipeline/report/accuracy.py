@@ -72,6 +72,7 @@ def predictions(found: Finished) -> Section:
                 caption="How errors are spread in the three parts; training far narrower than test is overfitting.",
             ),
             _worst(found, error_M),
+            *_intervals(found.result.get("intervals", {})),
         ],
     )
 
@@ -133,6 +134,20 @@ def _draw_errors(axes: Axes, found: Finished) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.legend()
     axes.set(xlabel="predicted - measured pKd", ylabel="share of the part's pairs")
+
+
+def _intervals(intervals: Mapping[str, Any]) -> list[Table]:
+    """List how wide intervals are and what they held; nothing for runs from before there were any."""
+    caption = (
+        "Intervals around predictions, from the errors of the validation pairs. On pairs as new as the test pairs they "
+        "hold the share that they name; undefined where there are too few validation pairs."
+    )
+    rows = [
+        (f"{float(level):.0%}", each["half_width"], None if each["coverage"] is None else f"{each['coverage']:.1%}")
+        for level, each in intervals.items()
+    ]
+    header = ("interval", "±, pKd", "test pairs inside")
+    return [Table(header=header, rows=rows, caption=caption)] if rows else []
 
 
 def _worst(found: Finished, error_M: Floats) -> Table:

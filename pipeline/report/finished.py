@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 
 from embed.errors import EmbedError
 from embed.fingerprint import find_sources
-from embed.stage import read_table
 from pipeline.config import from_resolved
 from pipeline.errors import ConfigError
 from pipeline.report.behind import Behind
+from pipeline.training import trained_table
 from train.errors import TrainError
 from train.rundir import RunDir
 
@@ -96,10 +96,8 @@ def _find_behind(run: RunDir, record: Mapping[str, Any]) -> Behind | str:
     """Read a run's table again and find its vectors, unchanged; or tell why that fails."""
     try:
         config = from_resolved(record["config"], run.config)
-        table = read_table(config.embed, config.pairs)
+        table = trained_table(config, record["identity"])
         sources = find_sources(config.embed)
     except (ConfigError, EmbedError, TrainError, OSError) as error:
         return str(error)
-    if table.digest != record["identity"]["pairs table (SHA-256)"]:
-        return f"{config.pairs.path} is not the table any more that the run was trained on."
     return Behind(config=config, table=table, sources=sources)

@@ -58,7 +58,7 @@ def test_the_options_are_these():
         "evaluate": [*common, "--folds", "--seeds"],
         "fidelity": [*common, "--sample", "--train"],
         "bench": [*common, "--ablate", "--ladder", "--sample"],
-        "predict": ["--run", "--ensemble", "--pairs", "--out", "--json"],
+        "predict": ["--run", "--ensemble", "--pairs", "--out", "--top", "--json"],
         "report": ["--run", "--json"],
         "doctor": common,
         "import": ["--from", "--sequences", "--unit", "--out", "--json", "FILE"],

@@ -98,7 +98,8 @@ def test_trials_are_ordinary_runs(swept, bindcache, tmp_path):
     together = bindcache("predict", "--ensemble", folder, "--pairs", pairs, "--out", out)
     assert together.exit_code == 0, together.stderr
     table = pq.read_table(out)
-    assert table.schema.names[2:4] == ["prediction", "spread"]
+    ends = [f"{end}_{level}" for level in (50, 80, 95) for end in ("low", "high")]
+    assert table.schema.names == ["row", "id", "prediction", *ends, "spread", "warning", "reason"]
     members = []
     for each in best:
         bindcache("predict", "--run", each["run"], "--pairs", pairs, "--out", tmp_path / "one.parquet")
@@ -106,7 +107,9 @@ def test_trials_are_ordinary_runs(swept, bindcache, tmp_path):
     np.testing.assert_allclose(members[0], single)
     np.testing.assert_allclose(table["prediction"], np.mean(members, axis=0), rtol=1e-6)
     np.testing.assert_allclose(table["spread"], np.std(members, axis=0), atol=1e-5)
-    for level in (50, 80, 95):
+    assert table["low_95"].null_count == len(table)
+    assert "No interval of 95 %: it takes 19 validation pairs, and there are 16." in together.stderr
+    for level in (50, 80):
         low, high = table[f"low_{level}"].to_numpy(), table[f"high_{level}"].to_numpy()
         assert (low < table["prediction"].to_numpy()).all()
         assert (high > table["prediction"].to_numpy()).all()

@@ -14,10 +14,11 @@ import torch
 
 from train.checkpoint import Checkpointer, newest_state, write_state
 from train.errors import TrainError
+from train.intervals import Calibration, judge_intervals, read_intervals
 from train.metrics import evaluate
 from train.regressor import Regressor
 from train.rundir import RunDir
-from train.sweep.ensemble import Calibration, Ensemble, read_ensemble
+from train.sweep.ensemble import Ensemble, read_ensemble
 from train.weights import load_regressor, weights_image
 
 FACTS = {"antibody_dim": 4, "antigen_dim": 3, "widths": [8], "note": "x"}
@@ -27,11 +28,15 @@ import json, random, sys
 from pathlib import Path
 from train.checkpoint import read_checkpoint
 from train.errors import TrainError
+from train.intervals import read_intervals
+from train.rundir import RunDir
 from train.sweep.ensemble import read_ensemble
 from train.weights import load_regressor
 
 path, step, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
 read = {".pt": read_checkpoint, ".safetensors": load_regressor, ".json": read_ensemble}[path.suffix]
+if path.name == "intervals.json":
+    read = lambda path: read_intervals(RunDir(path.parent))
 image, silent, tried = path.read_bytes(), [], 0
 
 
@@ -63,9 +68,12 @@ print(json.dumps([tried, silent]))
 """
 
 
+DAMAGED = ("checkpoints/step-000000001.pt", "best.safetensors", "ensemble.json", "intervals.json")
+
+
 @pytest.fixture
 def run(tmp_path):
-    """A run folder with a checkpoint, the best weights and an ensemble."""
+    """A run folder with a checkpoint, the best weights, intervals and an ensemble."""
     run = RunDir(tmp_path / "run")
     run.checkpoints.mkdir(parents=True)
     torch.manual_seed(0)
@@ -77,11 +85,16 @@ def run(tmp_path):
         members=["a"], calibration=Calibration(floor=0.5, factors={"0.5": 1.25}), valid=scores, test=scores,
         coverage={"0.5": 0.5}, spread_follows_error=0.25,
     ).write(run.root / "ensemble.json")  # fmt: skip
+    predicted = torch.arange(40.0).numpy()
+    even, odd = torch.arange(0, 40, 2).numpy(), torch.arange(1, 40, 2).numpy()
+    judge_intervals(predicted, predicted**0.9, valid=even, test=odd).write(run.intervals)
     return run
 
 
 @pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.torture)])
-@pytest.mark.parametrize("file", ["checkpoints/step-000000001.pt", "best.safetensors", "ensemble.json"])
+@pytest.mark.parametrize(
+    "file", ["checkpoints/step-000000001.pt", "best.safetensors", "ensemble.json", "intervals.json"]
+)
 def test_no_damage_is_silent_or_crashes(run, figure, file, step):
     """Each byte changed, each cut, each page zeroed: a sentence that names the file, and no number."""
     done = subprocess.run(
@@ -109,7 +122,8 @@ def test_what_stands_in_a_file_s_place_is_refused(run, name):
     IN_ITS_PLACE[name](run.checkpoint(2))
     assert newest_state(run)["step"] == 1
     assert os.path.lexists(run.checkpoint(2).with_suffix(".damaged"))
-    for path, read in ((run.weights, load_regressor), (run.root / "ensemble.json", read_ensemble)):
+    readers = {run.weights: load_regressor, run.root / "ensemble.json": read_ensemble}
+    for path, read in (*readers.items(), (run.intervals, lambda path: read_intervals(run))):
         path.unlink()
         IN_ITS_PLACE[name](path)
         with pytest.raises(TrainError, match=path.name):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.identity import Library
+from train.identity import Library, identities
 
 
 def edits(one: str, other: str) -> int:
@@ -56,3 +56,13 @@ def test_long_sequences_are_compared_too() -> None:
     one, stranger = ("".join(random.choice(list("ACDEFGHIKLMNPQRSTVWY"), 1200)) for _ in range(2))
     mutant = one[:300] + "W" * 20 + one[330:]
     assert Library([mutant, stranger, one], 0.95).near(one, np.arange(3)).tolist() == [True, False, True]
+
+
+@settings(max_examples=60, deadline=None)
+@given(families())
+def test_identities_are_those_of_the_edit_distance(sequences) -> None:
+    """Of any number of sequences at once, shorter or longer than the query."""
+    for query in sequences:
+        expected = [identity(query, other) for other in sequences]
+        np.testing.assert_allclose(identities(query, sequences), expected, atol=1e-12)
+    assert identities(sequences[0], []) == []

@@ -20,7 +20,7 @@ from train.stage import run_train
 JSON_KEYS = {
     "run", "pairs", "epochs", "best_epoch", "seconds", "setup_seconds", "pairs_per_second",
     "waited_fraction", "peak_memory_bytes", "valid", "test", "baselines", "split", "near_identity", "seen",
-    "unseen", "within", "bounds", "ceiling",
+    "unseen", "within", "bounds", "ceiling", "intervals",
 }  # fmt: skip
 
 

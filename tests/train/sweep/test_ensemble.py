@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from train.errors import TrainError
-from train.sweep.ensemble import LEVELS, calibrate, judge_ensemble, mean_and_spread, read_ensemble
+from train.intervals import LEVELS, calibrate
+from train.sweep.ensemble import judge_ensemble, mean_and_spread, read_ensemble
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_without_spread_the_interval_is_the_quantile_of_the_error() -> None:
 
 def test_perfect_predictions_have_no_width() -> None:
     """And divide by nothing."""
-    found = calibrate(np.zeros(10), np.zeros(10))
+    found = calibrate(np.zeros(19), np.zeros(19))
     assert found.half_width(np.zeros(3), 0.95).tolist() == [0, 0, 0]
 
 
