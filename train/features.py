@@ -32,11 +32,6 @@ class Preparation:
     mean_D: npt.NDArray[np.float32]
     map_DD: npt.NDArray[np.float32]
 
-    @property
-    def axes(self) -> int:
-        """Count the axes along which the training vectors vary; the others become 0."""
-        return int(self.map_DD.any(axis=0).sum())
-
 
 def fit_preparation(
     matrix: Matrix, count_U: npt.NDArray[np.int64], features: Literal["standardise", "whiten"]

@@ -5,7 +5,6 @@ its halves.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -58,7 +57,11 @@ class Prepare(nn.Module):
 
 
 class FirstLayer(nn.Module):
-    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them."""
+    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them.
+
+    Weights begin as those of one linear layer over both vectors, so products are small beside sums, and grow: halves
+    that began with variance 1 learnt slower (benchmarks/NOTES.md).
+    """
 
     antigen_bias: nn.Parameter | None
 
@@ -72,16 +75,6 @@ class FirstLayer(nn.Module):
         self.bias = nn.Parameter(whole.bias.detach().clone())
         self.adds = isinstance(self.join, Concat)
         self.antigen_bias = None if self.adds else nn.Parameter(torch.zeros_like(self.bias))
-
-    def level(self, antibody: Preparation, antigen: Preparation) -> None:
-        """Begin with halves of variance 1 on the training pairs where they are multiplied; a sum needs no such thing.
-
-        A few antigens span few axes, and a product with them would vanish beside the other terms.
-        """
-        if not self.adds:
-            for weight_KD, preparation in ((self.antibody, antibody), (self.antigen, antigen)):
-                bound = math.sqrt(3 / max(1, preparation.axes))
-                nn.init.uniform_(weight_KD, -bound, bound)
 
     def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
         """Map pairs to [B, H].
@@ -220,10 +213,9 @@ class Regressor(nn.Module):
         self.register_buffer("target_std", torch.ones(()))
 
     def fit(self, antibody: Preparation, antigen: Preparation, *, target_mean: float, target_std: float) -> None:
-        """Take over the statistics of the training split (pKd for the target), and draw weights that depend on them."""
+        """Take over the statistics of the training split (pKd for the target)."""
         self.antibody.fit(antibody)
         self.antigen.fit(antigen)
-        self.network.first_layer.level(antibody, antigen)
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
 

@@ -160,7 +160,8 @@ def test_products_of_both_vectors_are_learnt_by_a_head_that_has_them(
     folders = embedded(first)
     dataset = build_dataset(first, folders)
     vector_NF = dataset.features(np.arange(len(dataset)))
-    pkd_N = 8 + (vector_NF[:, :5] * vector_NF[:, 6:]).sum(axis=1)
+    rule_N = (vector_NF[:, :5] * vector_NF[:, 6:]).sum(axis=1)
+    pkd_N = 8 + rule_N / rule_N.std()
     table = make_table([(*row[:3], float(pkd), row[4]) for row, pkd in zip(rows, pkd_N, strict=True)])
     error = {}
     for head in ("concat", "bilinear"):
