@@ -41,11 +41,6 @@ class Preparation:
         """Numbers of a prepared vector."""
         return int(self.map_DK.shape[1])
 
-    @property
-    def varying(self) -> int:
-        """Count the numbers that vary among the training pairs; the others are 0."""
-        return int(self.map_DK.any(axis=0).sum())
-
 
 def fit_preparation(
     matrix: Matrix, count_U: npt.NDArray[np.int64], features: Literal["standardise", "whiten"]

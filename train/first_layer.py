@@ -3,19 +3,20 @@
 Shape suffixes: B batch, U distinct antigens, D width of a prepared vector, K of a half, H of the layer.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from train.config import Head
-from train.features import Preparation
 from train.heads import Concat, make_join
 
 
 class FirstLayer(nn.Module):
-    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them."""
+    """Two halves, each linear in one vector of a pair and so computed once per distinct vector, and what joins them.
+
+    Weights begin as those of one linear layer over both vectors, so products are small beside sums, and grow: halves
+    that began with variance 1 learnt slower (benchmarks/NOTES.md).
+    """
 
     antigen_bias: nn.Parameter | None
 
@@ -29,16 +30,6 @@ class FirstLayer(nn.Module):
         self.bias = nn.Parameter(whole.bias.detach().clone())
         self.adds = isinstance(self.join, Concat)
         self.antigen_bias = None if self.adds else nn.Parameter(torch.zeros_like(self.bias))
-
-    def level(self, antibody: Preparation, antigen: Preparation) -> None:
-        """Begin with halves of variance 1 on the training pairs where they are multiplied; a sum needs no such thing.
-
-        A few antigens span few axes, and a product with them would vanish beside the other terms.
-        """
-        if not self.adds:
-            for weight_KD, preparation in ((self.antibody, antibody), (self.antigen, antigen)):
-                bound = math.sqrt(3 / max(1, preparation.varying))
-                nn.init.uniform_(weight_KD, -bound, bound)
 
     def forward(self, antibody_BD: Tensor, antigen_UD: Tensor, which_BU: Tensor | None = None) -> Tensor:
         """Map pairs to [B, H].

@@ -210,10 +210,9 @@ class Regressor(nn.Module):
         self.register_buffer("target_std", torch.ones(()))
 
     def fit(self, antibody: Preparation, antigen: Preparation, *, target_mean: float, target_std: float) -> None:
-        """Take over the statistics of the training split (pKd for the target), and draw weights that depend on them."""
+        """Take over the statistics of the training split (pKd for the target)."""
         self.antibody.fit(antibody)
         self.antigen.fit(antigen)
-        self.network.first_layer.level(antibody, antigen)
         self.target_mean.fill_(target_mean)
         self.target_std.fill_(target_std)
 
