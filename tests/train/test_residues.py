@@ -201,8 +201,7 @@ def train(source, run, **fields):
     return run_train(TrainConfig(**given), table, folders, resolved={})
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("plain_antigens", [False, True])
+@pytest.mark.parametrize(("precision", "plain_antigens"), [("fp32", False), ("bf16", True)])
 def test_it_learns_what_no_mean_shows(make_table, publish_residues, publish, tmp_path, precision, plain_antigens):
     """Queries find the marked residue; ridge on means does not. The weights' file alone predicts the same again."""
     source = rule(make_table, publish_residues, publish if plain_antigens else None)
