@@ -9,6 +9,8 @@ BIN := .venv/bin
 # Touched when the environment holds what pyproject.toml and constraints.txt ask for.
 INSTALLED := .venv/installed
 TESTABLE := .venv/testable
+# Up to four processes; a file's tests stay together, since they share what is dear to make.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -33,13 +35,13 @@ embed train: $(DEMO)/demo.toml
 endif
 
 test: $(TESTABLE) ## run the tests
-	$(BIN)/pytest -m "not slow and not torture"
+	$(PYTEST) -m "not slow and not torture"
 
 test-slow: $(TESTABLE) ## run the tests that take minutes each
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m slow
 
 torture: $(TESTABLE) ## kill, fill and corrupt it at every point: half an hour
-	$(BIN)/pytest -m torture
+	$(PYTEST) -m torture
 
 fuzz: $(TESTABLE) ## feed whatever reads files with damaged ones: five minutes
 	$(BIN)/pytest tests/test_fuzz.py --hypothesis-profile=fuzz
@@ -47,7 +49,7 @@ fuzz: $(TESTABLE) ## feed whatever reads files with damaged ones: five minutes
 check: $(TESTABLE) ## lint, check types, run the tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow and not torture"
+	$(PYTEST) -m "not slow and not torture"
 
 bench: $(INSTALLED) ## measure the encoders against each other: ten minutes; BINDCACHE_BENCH_DATA=DIR for real tables
 	for work in esm2-35m esm2-150m igt5 ch65-demo; do $(BIN)/python -m benchmarks.encoders --work $$work || exit; done

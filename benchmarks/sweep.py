@@ -2,12 +2,15 @@
 
 `python -m benchmarks.sweep --trials 64 --pairs 20000`
 
-Both search the same space with TPE and train with the same trainer on vectors of the demo's encoders. Plain Optuna
-trains one trial after another to its end, in one process that has read the vectors once.
+Both search the same space and train with the same trainer on vectors of the demo's encoders. With the sampler `random`
+they try the very same settings: a trial's depend on its number and the seed alone. `tpe` learns from the trials before,
+so that the two go their own ways. Plain Optuna trains one trial after another to its end, in one process that has read
+the vectors once.
 """
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,6 +43,7 @@ affinity = "pkd"
 antibody = "./demo/igt5"
 antigen = "./demo/esm2"
 store = "store"
+precision = "fp32"
 
 [train]
 run = "run"
@@ -60,18 +64,19 @@ batch_size = {choice = [64, 128, 256]}
 @click.option("--trials", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--pairs", type=click.IntRange(100), default=20_000, show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Sweeps of each kind.")
+@click.option("--sampler", type=click.Choice(["random", "tpe"]), default="random", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
-def main(*, trials: int, pairs: int, seeds: int, out: Path) -> None:
+def main(*, trials: int, pairs: int, seeds: int, sampler: str, out: Path) -> None:
     """Measure a sweep against plain Optuna, and write a record."""
     machine = describe()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = _prepare(folder, pairs)
-        rounds = [_round(folder, trials, seed) for seed in range(seeds)]
+        rounds = [_round(folder, trials, seed, sampler) for seed in range(seeds)]
     record = {
         "date": date.today().isoformat(),
         "machine": asdict(machine),
-        "command": f"python -m benchmarks.sweep --trials {trials} --pairs {pairs} --seeds {seeds}",
+        "command": f"python -m benchmarks.sweep --trials {trials} --pairs {pairs} --seeds {seeds} --sampler {sampler}",
         "table": source,
         "rounds": rounds,
     }
@@ -101,21 +106,31 @@ def _prepare(folder: Path, pairs: int) -> str:
     return f"{source}, {len(chosen):,} pairs"
 
 
-def _round(folder: Path, trials: int, seed: int) -> dict[str, Any]:
+def _round(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
     """Sweep both ways, in alternating order."""
     ways = {"bindcache sweep": _ours, "plain Optuna": _plain}
     found = {}
     for name in list(ways)[:: 1 if seed % 2 == 0 else -1]:
-        started = time.perf_counter()
-        best = ways[name](folder, trials, seed)
-        found[name] = {"seconds": time.perf_counter() - started, **best}
+        started, used = time.perf_counter(), _processor_seconds()
+        best = ways[name](folder, trials, seed, sampler)
+        found[name] = {
+            "seconds": time.perf_counter() - started,
+            "processor_seconds": _processor_seconds() - used,
+            **best,
+        }
         click.echo(f"seed {seed}: {name}, {found[name]['seconds']:.0f} s, best {best['best']:.4f}", err=True)
     return found
 
 
-def _ours(folder: Path, trials: int, seed: int) -> dict[str, Any]:
-    sets = ["--set", f"sweep.folder={folder}/sweep-{seed}", "--set", f"sweep.seed={seed}", "--json"]
-    said = _run("pipeline", "sweep", "--config", str(folder / "config.toml"), "--trials", str(trials), *sets)
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _ours(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
+    chosen = {"folder": folder / f"sweep-{seed}", "seed": seed, "sampler": sampler}
+    sets = [word for name, value in chosen.items() for word in ("--set", f"sweep.{name}={value}")]
+    said = _run("pipeline", "sweep", "--config", str(folder / "config.toml"), "--trials", str(trials), *sets, "--json")
     result = json.loads(said)
     keys = ("complete", "pruned", "failed", "epochs")
     return {"best": result["best"][0]["value"], "test": result["best"][0]["test"]["spearman"]} | {
@@ -123,8 +138,8 @@ def _ours(folder: Path, trials: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _plain(folder: Path, trials: int, seed: int) -> dict[str, Any]:
-    request = {"folder": str(folder), "trials": trials, "seed": seed}
+def _plain(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
+    request = {"folder": str(folder), "trials": trials, "seed": seed, "sampler": sampler}
     answer: dict[str, Any] = json.loads(_run("benchmarks.sweep_plain", json.dumps(request)))
     return answer
 
@@ -149,18 +164,20 @@ def _markdown(record: dict[str, Any], machine: str) -> str:
         f"* `{record['command']}`, commit {record['machine']['commit']}",
         f"* {machine}; {record['table']}, vectors of the demo's encoders",
         "",
-        "| seed | | seconds | faster | best validation Spearman | its test Spearman | epochs | to the end |",
-        "|---|---|---|---|---|---|---|---|",
+        "| seed | | seconds | faster | of processors | less | best validation Spearman | its test Spearman | epochs "
+        "| to the end |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for seed, found in enumerate(record["rounds"]):
-        slow = found["plain Optuna"]["seconds"]
+        slow, busy = (found["plain Optuna"][name] for name in ("seconds", "processor_seconds"))
         for name, each in found.items():
             lines.append(
-                f"| {seed} | {name} | {each['seconds']:.0f} | {slow / each['seconds']:.2f} | {each['best']:.4f} | "
+                f"| {seed} | {name} | {each['seconds']:.0f} | {slow / each['seconds']:.2f} | "
+                f"{each['processor_seconds']:.0f} | {busy / each['processor_seconds']:.2f} | {each['best']:.4f} | "
                 f"{each['test']:.4f} | {each['epochs']:,} | {each['complete']} |"
             )
     foot = (
-        "Seconds: the whole command, imports included. The same space, sampler (TPE), trainer and pairs; plain Optuna "
+        "Seconds: the whole command, imports included. The same space, sampler, trainer and pairs; plain Optuna "
         "trains every trial to its end, one after another, and reads the vectors once."
     )
     return "\n".join([*lines, "", foot, ""])

@@ -29,7 +29,8 @@ def sweep_plainly(request: dict[str, Any]) -> dict[str, Any]:
     table = read_table(config.embed, config.pairs)
     material = find_material(base, table, vector_folders_of(find_sources(config.embed)))
     distributions = {name: distribution_of(each) for name, each in space.items()}
-    study = optuna.create_study(direction="maximize", sampler=make_sampler(replace(config.sweep, seed=request["seed"])))
+    sampler = make_sampler(replace(config.sweep, seed=request["seed"], sampler=request["sampler"]))
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     found = []
     for number in range(request["trials"]):
         trial = study.ask(distributions)

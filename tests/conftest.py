@@ -78,6 +78,18 @@ def figure(request):
     return note
 
 
+def pytest_sessionfinish(session) -> None:
+    """Hand the figures of a process that runs some of the tests to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = dict(session.config.stash.get(FIGURES, Counter()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    """Add such a process's figures up."""
+    node.config.stash.setdefault(FIGURES, Counter()).update(getattr(node, "workeroutput", {}).get("figures", {}))
+
+
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """Print what the guarantees were tried on."""
     figures = config.stash.get(FIGURES, Counter())
