@@ -95,11 +95,12 @@ class Vectors:
         """Show the vectors of a sequence's residues in the mapped shard, read-only float16 [L, D].
 
         Raises:
-            StoreError: The shard was changed or removed.
+            StoreError: The location is -1, residues have no vectors here, or the shard was changed or removed.
         """
-        slot = int(self._slot_of(np.array([location]))[0])
+        location_1 = np.array([location])
+        rows = int(self.rows(location_1)[0])
         first = int(self._first_R[location])
-        return self._residues.of(slot)[first : first + int(self._rows_R[location])]
+        return self._residues.of(int(self._slot_of(location_1)[0]))[first : first + rows]
 
     def read_residues(self, location_N: Locations, out_TD: npt.NDArray[np.float16]) -> None:
         """Copy the vectors of residues, those of one sequence after those of another, into all of `out_TD`.

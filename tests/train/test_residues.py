@@ -195,14 +195,13 @@ def rule(make_table, publish_residues, publish=None, antibodies=400, antigens=3)
 def train(source, run, **fields):
     table, folders = source
     given = {
-        "run": run, "widths": (32, 16), "batch_size": 32, "epochs": 30, "lr": 1e-2, "dropout": 0.0, "queries": 2,
+        "run": run, "widths": (32, 16), "batch_size": 32, "epochs": 30, "lr": 1e-2, "dropout": 0.0, "queries": 4,
         "features": "standardise", "patience": 0, "device": "cpu", **fields,
     }  # fmt: skip
     return run_train(TrainConfig(**given), table, folders, resolved={})
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("plain_antigens", [False, True])
+@pytest.mark.parametrize(("precision", "plain_antigens"), [("fp32", False), ("bf16", True)])
 def test_it_learns_what_no_mean_shows(make_table, publish_residues, publish, tmp_path, precision, plain_antigens):
     """Queries find the marked residue; ridge on means does not. The weights' file alone predicts the same again."""
     source = rule(make_table, publish_residues, publish if plain_antigens else None)
@@ -211,13 +210,13 @@ def test_it_learns_what_no_mean_shows(make_table, publish_residues, publish, tmp
     assert result.baselines["ridge on vectors"]["test"]["r2"] < 0.2
     assert result.details["placement"] == "mapped"
     assert result.details["residues"] == (
-        "2 queries beside the mean, of antibodies"
+        "4 queries beside the mean, of antibodies"
         if plain_antigens
-        else "2 queries beside the mean, of antibodies and antigens"
+        else "4 queries beside the mean, of antibodies and antigens"
     )
     regressor, facts = load_regressor(RunDir(tmp_path / "run").weights)
-    assert facts["queries"] == [2, 0 if plain_antigens else 2]
-    assert regressor.network.antibody_pooling.query_QD.shape == (2, 8)
+    assert facts["queries"] == [4, 0 if plain_antigens else 4]
+    assert regressor.network.antibody_pooling.query_QD.shape == (4, 8)
     table, folders = source
     dataset = build_dataset(table, folders)
     whole = predict_rows(tmp_path / "run", dataset)

@@ -263,8 +263,21 @@ def test_a_folder_of_one_vector_each_has_no_residues(folder, fingerprint):
         writer.add(key_N16, np.stack([each[0] for each in residues]).astype(np.float32), length_N)
     vectors = Vectors(folder)
     assert not vectors.has_residues
-    with pytest.raises(StoreError, match="none of residues"):
-        vectors.rows(vectors.find(key_N16))
+    for ask in (vectors.rows, lambda location_N: vectors.residues(int(location_N[0]))):
+        with pytest.raises(StoreError, match="none of residues"):
+            ask(vectors.find(key_N16))
+
+
+def test_a_key_that_is_missing_has_no_residues(folder, fingerprint):
+    """Location -1 is nobody's, least of all the last one's."""
+    key_N16, residues, length_N = content()
+    with ResidueWriter(folder, fingerprint=fingerprint, dim=DIM) as writer:
+        writer.add(key_N16[1:], residues[1:], length_N[1:])
+    vectors = Vectors(folder)
+    missing = vectors.find(key_N16[:1])
+    for ask in (vectors.rows, vectors.read, lambda location_N: vectors.residues(int(location_N[0]))):
+        with pytest.raises(StoreError, match="1 of 1 vectors are not in the store"):
+            ask(missing)
 
 
 def test_info_gc_and_merge_know_them(tmp_path, folder, fingerprint):
