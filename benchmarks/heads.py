@@ -85,7 +85,7 @@ def _scores(
         for seed, head in _each(seeds):
             config = TrainConfig(run=folder / f"{head}-{seed}", split=split, split_seed=seed, seed=seed, head=head)
             score = run_train(config, read, folders, resolved={}).test
-            found[head].append(float(score["spearman"] or 0) if score else 0.0)
+            found[head].append(float(str(score["spearman"] or 0)) if score else 0.0)
     return found
 
 

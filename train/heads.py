@@ -6,6 +6,7 @@ Shape suffixes: B batch, H width of the first layer, K = parts * H of a half.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,10 @@ class Difference(Join):
 
 def make_join(head: Head, width: int) -> Join:
     """Make what `train.head` names, for a first layer of this width."""
-    if head == "difference":
-        return Difference(width)
-    return {"concat": Concat, "bilinear": Bilinear, "gated": Gated}[head]()
+    made: dict[Head, Callable[[], Join]] = {
+        "concat": Concat,
+        "bilinear": Bilinear,
+        "gated": Gated,
+        "difference": lambda: Difference(width),
+    }
+    return made[head]()
