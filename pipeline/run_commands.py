@@ -15,7 +15,7 @@ from pipeline.signals import StopFlag, leave_if
 @click.command(
     epilog=example(
         "bindcache predict --run runs/first --pairs new.csv --out predictions.parquet",
-        "bindcache predict --run runs/first --pairs library.csv --top 96 --out order.csv",
+        "bindcache predict --run runs/first --pairs all.csv --top 96 --out best.csv",
     )
 )
 @click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="Folder of a finished run.")
