@@ -72,4 +72,5 @@ def make_join(head: Head, width: int) -> Join:
     """Make what `train.head` names, for a first layer of this width."""
     if head == "difference":
         return Difference(width)
-    return {"concat": Concat, "bilinear": Bilinear, "gated": Gated}[head]()
+    plain: dict[Head, type[Concat | Bilinear | Gated]] = {"concat": Concat, "bilinear": Bilinear, "gated": Gated}
+    return plain[head]()
