@@ -1,6 +1,7 @@
 """The heads of the regressor beside each other, in speed and on real tables: `python -m benchmarks.heads --data DIR`.
 
-Pairs/s are of an epoch on synthetic vectors of the real widths, in alternating order, once a round. Scores are test Spearman on vectors of the demo's random encoders: every head on the same split, once a seed.
+Pairs/s are of an epoch on synthetic vectors of the real widths, in alternating order, once a round. Scores are test
+Spearman on vectors of the demo's random encoders: every head on the same split, once a seed.
 """
 
 import tempfile
