@@ -95,13 +95,13 @@ def run_rounds(size: Size, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Write the data and let every contestant train in every round; the list of each has one answer a round."""
     started = time.perf_counter()
     drawn = {"pairs": size.pairs, "antigens": size.antigens, "antibodies": size.antibodies}
-    run_child("benchmarks.training_data", {"folder": str(folder), **drawn})
+    _child("benchmarks.training_data", {"folder": str(folder), **drawn})
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
     for seed in range(size.rounds):
         for name in list(CONTESTANTS)[:: 1 if seed % 2 == 0 else -1]:
             request = {"folder": str(folder), "contestant": name, "seed": seed, "epochs": size.epochs}
             request["batch_size"] = size.batch_size
-            answer = json.loads(run_child("benchmarks.training_one", request))
+            answer = json.loads(_child("benchmarks.training_one", request))
             answers[name].append(answer)
             pace = answer["pairs"] / answer["steps_seconds"]
             click.echo(
@@ -112,8 +112,7 @@ def run_rounds(size: Size, folder: Path) -> dict[str, list[dict[str, Any]]]:
     return answers
 
 
-def run_child(module: str, request: dict[str, Any]) -> str:
-    """Run a module on a request, in a process of its own; what it prints comes back."""
+def _child(module: str, request: dict[str, Any]) -> str:
     environment = {"GOMP_SPINCOUNT": "10000", **os.environ}  # as bindcache's command line sets it
     command = [sys.executable, "-m", module, json.dumps(request)]
     done = subprocess.run(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True)

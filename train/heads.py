@@ -6,7 +6,6 @@ Shape suffixes: B batch, H width of the first layer, K = parts * H of a half.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +70,7 @@ class Difference(Join):
 
 def make_join(head: Head, width: int) -> Join:
     """Make what `train.head` names, for a first layer of this width."""
-    made: dict[Head, Callable[[], Join]] = {
-        "concat": Concat,
-        "bilinear": Bilinear,
-        "gated": Gated,
-        "difference": lambda: Difference(width),
-    }
-    return made[head]()
+    if head == "difference":
+        return Difference(width)
+    plain: dict[Head, type[Concat | Bilinear | Gated]] = {"concat": Concat, "bilinear": Bilinear, "gated": Gated}
+    return plain[head]()

@@ -89,9 +89,8 @@ def test_a_trial_is_the_training_that_its_settings_give(sweep, tmp_path) -> None
 
 def test_a_sweep_tries_heads(sweep) -> None:
     """`train.head` is a field like any other: `concat` in a pack, the others alone, and the ensemble has both."""
-    result = sweep(
-        6, space={"head": {"choice": ("concat", "gated")}}, sampler="random", halving=0, population=3, best=6
-    )
+    space = {"head": {"choice": ("concat", "gated")}, "widths": {"choice": ((16,), (8,))}}
+    result = sweep(6, space=space, sampler="random", halving=0, population=3, best=6)
     assert (result.complete, result.failed) == (6, 0)
     assert {best.params["head"] for best in result.best} == {"concat", "gated"}
     runs = [RunDir(sweep.folder / "trials" / f"{best.number:05d}") for best in result.best]
