@@ -95,7 +95,8 @@ def merge_command(other: Path, path: Path, overrides: tuple[str, ...], *, as_jso
     from pipeline.output import report
 
     root = load(path, overrides).embed.store
-    added = merge(root, other)
+    with Progress() as progress:
+        added = merge(root, other, progress)
     table = f"{len(added)} new shards in {root}"
     report({"store": str(root), "added": [str(shard) for shard in added]}, table, as_json=as_json)
 

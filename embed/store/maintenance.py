@@ -108,14 +108,19 @@ def gc(root: Path, older_than_s: float = 3600, *, dry_run: bool = False) -> list
     return found
 
 
-def merge(root: Path, other: Path) -> list[Path]:
+def merge(root: Path, other: Path, progress: Progress = lambda phase, done, total: None) -> list[Path]:
     """Publish the shards of another store in this one, and list those that are new here.
+
+    Args:
+        root: This store.
+        other: The other one.
+        progress: Told the shards verified, then of each folder those merged.
 
     Raises:
         StoreError: The other store does not verify, or has other facts or golden vectors under a folder's name.
         OSError: The disk is full or fails; what is published so far stays.
     """
-    problems = verify(other)
+    problems = verify(other, progress)
     if problems:
         raise StoreError(f"{other} was not merged: {len(problems)} files are wrong. {problems[0].reason}")
     published: list[Path] = []
@@ -125,7 +130,9 @@ def merge(root: Path, other: Path) -> list[Path]:
         _merge_golden(home, folder, fingerprint)
         here = {path.name for path in shard_paths(home)}
         new = [shard for shard in shard_paths(folder) if shard.name not in here]
-        published += [publish(_image_of(shard), home / SHARDS_FOLDER) for shard in new]
+        for done, shard in enumerate(new, 1):
+            published.append(publish(_image_of(shard), home / SHARDS_FOLDER))
+            progress("merging shards", done, len(new))
     return published
 
 

@@ -170,7 +170,10 @@ def test_merge_adds_what_is_new(folder, fingerprint, put, numbered_keys, tmp_pat
     put(range(10))
     put(range(10), into=other)
     new = put(range(10, 30), into=other)
-    assert [path.name for path in merge(folder.parent, tmp_path / "other")] == [new.name]
+    told: list[tuple[str, int, int]] = []
+    merged = merge(folder.parent, tmp_path / "other", lambda *step: told.append(step))
+    assert [path.name for path in merged] == [new.name]
+    assert told == [("verifying shards", 1, 2), ("verifying shards", 2, 2), ("merging shards", 1, 1)]
     assert merge(folder.parent, tmp_path / "other") == []
     vectors = Vectors(folder)
     assert vectors.read(vectors.find(numbered_keys(range(30)))).tolist() == numbered_keys(range(30)).tolist()
