@@ -22,7 +22,7 @@ def two_columns(rows: Iterable[tuple[str, object]]) -> str:
 def embed_table(result: Mapping[str, Any]) -> str:
     """Lay out what the embed stage did."""
     rows: list[tuple[str, object]] = [
-        ("pairs", f"{result['pairs']:,} ({result['rejected']:,} rows rejected)"),
+        ("rows used", f"{result['pairs']:,} ({result['rejected']:,} rejected)"),
         ("antibodies", f"{result['antibodies']:,} distinct ({result['single_chain']:,} single chain)"),
         ("antigens", f"{result['antigens']:,} distinct ({result['windowed']:,} read in windows)"),
         ("embedded", f"{result['embedded']:,} ({result['reused']:,} were in the store)"),

@@ -147,4 +147,4 @@ def test_the_script_in_the_cluster_page_is_what_is_submitted(tmp_path, monkeypat
     monkeypatch.setattr(Path, "cwd", lambda: Path("/shared/project"))
     tasks = Tasks(kind="embed", count=16, config=Path("/shared/project/mine.toml"))
     place = SubmissionDir(Path("/shared/project/jobs/embed-20261124-120000-4f1d"), "part")
-    assert sbatch_script(cluster, tasks, place) in re.findall(r"```sh\n(.*?)```", page, re.S)
+    assert sbatch_script(cluster, tasks, place) in re.findall(r"```bash\n(.*?)```", page, re.S)

@@ -50,8 +50,12 @@ def look_at_table(embed: EmbedConfig, pairs: PairsConfig) -> tuple[Finding, Pair
     )
     bad = [row for row in table.rejected if not row.reason.startswith("censored") or pairs.censored == "error"]
     if not bad:
-        left_out = f"; {len(table.rejected):,} left out" if table.rejected else ""
-        return Finding(name="table", verdict="ok", said=said + left_out), table
+        said += f"; {len(table.rejected):,} left out" if table.rejected else ""
+        if not table.warnings:
+            return Finding(name="table", verdict="ok", said=said), table
+        step = "see whether that is meant; embed warns of it and goes on"
+        said = " ".join([f"{said}.", *table.warnings[:_SHOWN]])
+        return Finding(name="table", verdict="warning", said=said, next_step=step), table
     some = "; ".join(f"row {row.row}, {row.column}: {row.reason}" for row in bad[:_SHOWN])
     said += f". {len(bad):,} rows cannot be used: {some}"
     if pairs.on_bad_row == "error":

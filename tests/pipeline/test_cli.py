@@ -133,7 +133,7 @@ def test_the_embed_table_is_short_and_says_where(bindcache, config, embedded):
     result = bindcache("embed", "--config", config)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == f"pairs        {ROWS} (0 rows rejected)"
+    assert lines[0] == f"rows used    {ROWS} (0 rejected)"
     assert f"embedded     0 ({embedded['embedded']} were in the store)" in lines
     assert f"store        {config.parent}/store" in lines
     assert f"  antigen    {embedded['fingerprints']['antigen']}" in lines

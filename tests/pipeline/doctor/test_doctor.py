@@ -95,6 +95,18 @@ def test_the_first_bad_rows_of_the_table_are_shown(findings, few, demo, tmp_path
     assert "does not exist" in gone["said"]
 
 
+def test_what_embed_would_warn_of_is_told_before(findings, few, demo, tmp_path):
+    """A chain with its constant domain is legal, and nothing that one wants to hear of after hours."""
+    lines = (demo / "pairs.csv").read_text().splitlines()
+    cells = lines[3].split(",")
+    cells[1] += "ASTKGPSVFPLAPSSKSTSGGTAALGCLVKDYFPEPVTVSWNSGALTSGVHTFPAVLQSSG"
+    (tmp_path / "pairs.csv").write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]))
+    found = findings("--set", f"pairs.path={tmp_path / 'pairs.csv'}")["table"]
+    assert found["verdict"] == "warning"
+    assert "a chain of over 160 residues, more than a variable domain has: 1 (3)" in found["said"]
+    assert findings()["table"]["verdict"] == "ok"
+
+
 def test_a_full_disk_is_a_problem(findings, few, monkeypatch, tmp_path):
     """The store's bytes are those of its vectors, keys and lengths."""
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
