@@ -18,12 +18,12 @@ _SKEMPI2 = (
     "#Pdb", "Mutation(s)_PDB", "Mutation(s)_cleaned", "Hold_out_type", "Affinity_mut (M)", "Affinity_wt (M)",
     "Protein 1", "Protein 2", "Temperature",
 )  # fmt: skip
-_COMPLEXES, _MUTANTS = 9, 13
+_COMPLEXES, _MUTANTS = 9, 26
 _MUTATION = re.compile(r"([A-Z])(\w)(\d+)[A-Z]")
 
 
 def write_skempi2(folder: Path) -> None:
-    """Write `skempi_v2.csv` and a folder `PDBs` of nine complexes, with all that makes real rows unusable."""
+    """Write `skempi_v2.csv` and a folder `PDBs` of nine complexes, with bounds, replicates and gaps as in real ones."""
     rng = np.random.default_rng(0)
     rows = [["1CSE_E_I", "LI45G", "LI38G", "Pr/PI", "5.26E-11", "1.12E-12", "Subtilisin", "Eglin c", "294"]] * 20
     chains: dict[str, str] = {}
@@ -33,6 +33,7 @@ def write_skempi2(folder: Path) -> None:
             chains |= {f"{pdb}_H": heavy, f"{pdb}_L": light, f"{pdb}_A": antigen}
         kds = [f"{10 ** -rng.uniform(6, 11):.2E}" for _ in range(_MUTANTS)]
         kds = [*kds[:-1], "n.b." if number % 2 else ">3E-06"]
+        first = len(rows)
         for kd in kds:
             chain, sequence = ("H", heavy) if rng.random() < 0.5 else ("A", antigen)
             place = int(rng.integers(20, 70))
@@ -40,6 +41,9 @@ def write_skempi2(folder: Path) -> None:
             rows.append(
                 [f"{pdb}_HL_A", mutation, mutation, "AB/AG", kd, "2E-09", "Fab", f"antigen {number + 1}", "298"]
             )
+        again = [*rows[first]]
+        again[4] = f"{float(again[4]) * 2:.2E}"
+        rows += [again, rows[first]]  # a replicate, and a row that is there twice
     write_rows(folder / "skempi_v2.csv", [_SKEMPI2, *rows], ";")
     write_pdbs(folder / "PDBs", chains)
 

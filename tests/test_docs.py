@@ -24,7 +24,7 @@ LINKED = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"
 ROWS = 160
 
 QUICK = {
-    "embed": {"antibody": "./demo/igt5", "antigen": "./demo/esm2", "antigen_revision": "", "precision": "fp32"},
+    "embed": {"antigen_revision": "", "precision": "fp32"},
     "train": {"epochs": 3, "widths": [32, 16], "compile": "off"},
 }
 """What the tests put into the config of a page: the demo's encoders, fp32 as not every processor has INT8 kernels, and
@@ -32,7 +32,7 @@ trainings that are over at once."""
 
 MINE = """\
 [pairs]
-path = "demo/pairs.csv"
+path = "small/pairs.csv"
 id = "pair_id"
 affinity = "pkd"
 [embed]
@@ -49,11 +49,12 @@ partition = "gpu"
 """The config `mine.toml` of the pages, to which `QUICK` is added."""
 
 
-def quick(text: str) -> str:
-    """Put the tests' settings into a config."""
+def quick(text: str, encoders: str) -> str:
+    """Put the tests' settings into a config, and the encoders of a folder that `bindcache demo` made."""
     tables = tomllib.loads(text)
     for section, values in QUICK.items():
         tables.setdefault(section, {}).update(values)
+    tables["embed"] |= {"antibody": f"./{encoders}/igt5", "antigen": f"./{encoders}/esm2"}
     return "".join(f"[{section}]\n{_lines(values)}" for section, values in tables.items())
 
 
@@ -69,12 +70,12 @@ def _toml(value: object) -> str:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """What the pages suppose: the demo in `demo`, `mine.toml` embedded and trained, and the tables that they name."""
+    """What the pages suppose: `mine.toml` with a small demo, embedded and trained, and the tables that they name."""
     folder = tmp_path_factory.mktemp("prepared")
-    write_demo(folder / "demo")
-    table = folder / "demo/pairs.csv"
+    write_demo(folder / "small")
+    table = folder / "small/pairs.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[: ROWS + 1]))
-    (folder / "mine.toml").write_text(quick(MINE))
+    (folder / "mine.toml").write_text(quick(MINE, "small"))
     write_skempi2(folder)
     write_layouts(folder)
     write_vectors(folder, sorted({antigen for _, _, _, antigen, _ in demo_rows(0)}))
@@ -110,7 +111,7 @@ class Reader:
 
     def write(self, block: Block, path: Path) -> None:
         """Write a file of the page; configs with the tests' settings."""
-        path.write_text(quick(block.text) if path.suffix == ".toml" else block.text)
+        path.write_text(quick(block.text, "demo") if path.suffix == ".toml" else block.text)
 
     def obey(self, block: Block) -> None:
         """Run a block, or parse its commands."""
