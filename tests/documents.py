@@ -31,6 +31,9 @@ _INLINE = re.compile(r"`(bindcache [^`]+)`")
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]+)?\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.M)
 
+_OF_LARGE_TABLES = ("Spearman per ",)
+"""Lines of output that small tables do not have."""
+
 How = Literal["run", "slow", "only checked"]
 
 
@@ -144,6 +147,7 @@ def mentioned(line: str) -> None:
         raise click.UsageError(f"{line}: there is no option {' '.join(unknown)}.")
 
 
-def shape(text: str) -> list[str]:
-    """Tell what lines of output say, without their numbers, paths and widths: the first cell of each."""
-    return [re.sub(r"[\d,.]+", "0", re.split(r" {2,}", line.strip())[0]) for line in text.splitlines() if line.strip()]
+def shape(text: str) -> set[str]:
+    """Tell what the lines of output are about: their first cells, numbers apart."""
+    cells = (re.split(r" {2,}", line.strip())[0] for line in text.splitlines() if line.strip())
+    return {re.sub(r"[\d,.]+", "0", cell) for cell in cells if not cell.startswith(_OF_LARGE_TABLES)}

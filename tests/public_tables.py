@@ -18,7 +18,7 @@ _SKEMPI2 = (
     "#Pdb", "Mutation(s)_PDB", "Mutation(s)_cleaned", "Hold_out_type", "Affinity_mut (M)", "Affinity_wt (M)",
     "Protein 1", "Protein 2", "Temperature",
 )  # fmt: skip
-_COMPLEXES, _MUTANTS = 9, 26
+_COMPLEXES, _MUTANTS = 9, 30
 _MUTATION = re.compile(r"([A-Z])(\w)(\d+)[A-Z]")
 
 
@@ -34,9 +34,8 @@ def write_skempi2(folder: Path) -> None:
         kds = [f"{10 ** -rng.uniform(6, 11):.2E}" for _ in range(_MUTANTS)]
         kds = [*kds[:-1], "n.b." if number % 2 else ">3E-06"]
         first = len(rows)
-        for kd in kds:
-            chain, sequence = ("H", heavy) if rng.random() < 0.5 else ("A", antigen)
-            place = int(rng.integers(20, 70))
+        for turn, (kd, place) in enumerate(zip(kds, 20 + rng.permutation(50), strict=False)):
+            chain, sequence = ("H", heavy) if turn % 2 else ("A", antigen)
             mutation = f"{sequence[place]}{chain}{place + 1}{'A' if sequence[place] != 'A' else 'G'}"
             rows.append(
                 [f"{pdb}_HL_A", mutation, mutation, "AB/AG", kd, "2E-09", "Fab", f"antigen {number + 1}", "298"]

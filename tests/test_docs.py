@@ -104,7 +104,7 @@ class Reader:
             if block.mark.startswith("file: "):
                 self.write(block, self.folder / block.mark.removeprefix("file: "))
             elif block.mark == "output":
-                missing = set(shape(block.text)) - set(shape(self.said))
+                missing = shape(block.text) - shape(self.said)
                 assert not missing, f"{block.page}:{block.line}: {sorted(missing)} not in\n{self.said}"
             elif block.language in ("sh", "python"):
                 self.obey(block)
