@@ -100,7 +100,9 @@ class Int8Linear(nn.Module):
             return torch._int_mm(term_MK, self.weight.t())[:rows, : self.out_features]
         # without INT8 instructions float32 is 30 times as fast as torch's integer product (benchmarks/NOTES.md)
         parts = zip(term_MK.split(_EXACT, dim=1), self.weight.split(_EXACT, dim=1), strict=True)
-        return functools.reduce(torch.add, (part_MK.float() @ weight_NK.float().t() for part_MK, weight_NK in parts))
+        products = (part_MK.float() @ weight_NK.float().t() for part_MK, weight_NK in parts)
+        sum_MN: Tensor = functools.reduce(torch.add, products)
+        return sum_MN
 
 
 def two_terms(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
