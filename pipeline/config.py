@@ -233,8 +233,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 def _missing_section(section: str, where: str) -> str:
-    required = ", ".join(_required(SECTIONS[section]))
-    return f"{where} has no section [{section}]; add it, with at least {required}."
+    return f"{where} has no section [{section}]; add it, with at least {', '.join(_required(SECTIONS[section]))}."
 
 
 def _required(config_class: type) -> list[str]:

@@ -9,9 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("fuzz", max_examples=5_000)  # `make fuzz`
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other programs may share the machine
+settings.register_profile("patient", _PATIENT)
+settings.register_profile("fuzz", _PATIENT, max_examples=5_000)  # `make fuzz`
+settings.load_profile("patient")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
