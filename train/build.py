@@ -135,8 +135,10 @@ def step_kernel(
         return None, "it knows neither compiling nor checkpointing of activations nor accumulation"
     if config.head != "concat":
         return None, f"it knows the head `concat`, not `{config.head}`"
-    if bounds or config.loss == "ranking" or residues:
-        return None, "it knows neither bounds nor the loss `ranking` nor vectors of residues"
+    if residues:
+        return None, "it does not know vectors of residues"
+    if bounds or config.loss == "ranking":
+        return None, "it knows neither bounds nor the loss `ranking`"
     return find_kernel()
 
 
