@@ -16,7 +16,7 @@ from pipeline.cli import main
 from pipeline.config import SECTIONS
 from pipeline.demo import write_demo
 from pipeline.demo_pairs import demo_rows
-from tests.documents import DOCS, ROOT, Block, anchors, blocks, check, inline_commands, links, mentioned, shape
+from tests.documents import DOCS, ROOT, Block, anchors, blocks, check, inline_commands, links, mentioned, prose, shape
 from tests.public_tables import real_chains, write_layouts, write_pdbs, write_skempi2, write_vectors
 
 PAGES = sorted(page for page in DOCS.glob("*.md") if page.name != "api.md")  # whose Python its own test runs
@@ -171,6 +171,12 @@ def test_a_reader_of_a_page_gets_to_its_end(reader, figure, page):
         if block.language in ("sh", "python")
     )
     assert reader.ran + reader.checked == said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_stand_where_they_are_run(page):
+    """In fenced blocks; indented ones would be shown, and never tried."""
+    assert not [line for line in prose(page).splitlines() if line.startswith("    bindcache ")]
 
 
 @pytest.mark.slow
