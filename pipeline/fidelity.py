@@ -6,7 +6,6 @@
 4. recommend the fastest precision of which the intervals show that nothing is lost
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -15,10 +14,10 @@ from pathlib import Path
 
 from embed.pairs import PairTable
 from embed.stage import read_table
-from embed.store.durable import replace_file
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.fidelity_advice import BOUND, Candidate, Choice, choose, sentence
+from pipeline.fidelity_file import keep_fidelity
 from pipeline.fidelity_ridge import ridge_scores, why_not
 from pipeline.fidelity_sample import ROLES, Role, residues_of, sample_pairs, sequences_of
 from pipeline.fidelity_scores import Score, VectorFidelity, compare_scores, compare_vectors
@@ -30,9 +29,6 @@ from train.splits import make_split
 
 Progress = Callable[[str, int, int], None]
 """Told a phase, and how much of how much of it is done."""
-
-FILE = "fidelity.json"
-"""File of the store that keeps the last result, for the reports."""
 
 EXACT = "vectors that are looked up in a table are exact in every precision"
 
@@ -83,19 +79,6 @@ class Fidelity:
         return asdict(self)
 
 
-def keep(store: Path, result: "Fidelity", digest: str) -> None:
-    """Leave a result in a store for the reports; where there is no store, none is made.
-
-    Args:
-        store: Its folder.
-        result: What was found.
-        digest: SHA-256 of the table's file.
-    """
-    if store.is_dir():
-        record = {"table": digest, "fidelity": result.as_json()}
-        replace_file(store / FILE, json.dumps(record, indent=1).encode())
-
-
 def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, progress: Progress) -> Fidelity:
     """Measure every precision on a sample of a table.
 
@@ -141,7 +124,7 @@ def measure_fidelity(config: Config, *, sample: int, train: TrainConfig | None, 
         recommendation=sentence(choices, len(table.id)),
         seconds=time.monotonic() - began,
     )
-    keep(config.embed.store, result, whole.digest)
+    keep_fidelity(config.embed.store, result.as_json(), whole.digest)
     return result
 
 

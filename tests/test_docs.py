@@ -75,6 +75,7 @@ def prepared(tmp_path_factory) -> Path:
     write_demo(folder / "small")
     table = folder / "small/pairs.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[: ROWS + 1]))
+    shutil.copy(table, folder / "new.csv")
     (folder / "mine.toml").write_text(quick(MINE, "small"))
     write_skempi2(folder)
     write_layouts(folder)

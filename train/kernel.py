@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from embed.native import load_native
+from train.adamw import BETAS, EPS, AdamW
 
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 
@@ -52,7 +53,7 @@ class LayerWeights:
 class Kernel:
     """LayerNorm, GELU and dropout in one pass and their gradient in another; the head; a norm; AdamW in one pass.
 
-    It computes what torch does in `Network` and `torch.optim.AdamW`, and rounds to bf16 less often.
+    It computes what torch does in `Network` and `AdamW`, and rounds to bf16 less often.
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -134,34 +135,31 @@ class Kernel:
         gradient_P: Tensor,
         working_P: Tensor,
         *,
-        state: dict[str, Tensor],
-        group: dict[str, Any],
+        of: AdamW,
+        rate: float,
         share: float,
     ) -> None:
-        """Do a step of `torch.optim.AdamW`, and bring the working copy up to date.
+        """Do a step of AdamW, and bring the working copy up to date.
 
         Args:
             weight_P: float32.
             gradient_P: bf16.
             working_P: bf16.
-            state: What AdamW keeps of these weights.
-            group: What it steps with.
+            of: What is kept of these weights.
+            rate: Learning rate.
             share: Factor of the gradient.
         """
-        beta1, beta2 = group["betas"]
-        state["step"] += 1
-        steps = state["step"].item()
+        of.steps += 1
+        steps = of.steps.item()
         self._adamw(
-            *_pointers(weight_P, gradient_P, state["exp_avg"], state["exp_avg_sq"], working_P),
+            *_pointers(weight_P, gradient_P, of.average_P, of.square_P, working_P),
             weight_P.numel(),
             share,
-            group["lr"],
-            group["weight_decay"],
-            beta1,
-            beta2,
-            group["eps"],
-            1 - beta1**steps,
-            1 - beta2**steps,
+            rate,
+            of.weight_decay,
+            *BETAS,
+            EPS,
+            *(1 - beta**steps for beta in BETAS),
             torch.get_num_threads(),
         )
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.profiler import record_function
 
+from train.adamw import AdamW
 from train.kernel import Kernel
 from train.regressor import Network
 
@@ -78,21 +79,16 @@ class Optimizer:
         self._network = network
         self._kernel = kernel
         self._is_stale = True
-        self._cuts = (slice(self.layout.matrices), slice(self.layout.matrices, self.layout.size))
         self.working = copy.deepcopy(network).bfloat16() if bf16 else network
         self._dtypes = {
             "working": torch.bfloat16 if bf16 else torch.float32,
             "gradient": torch.float32 if kernel is None else torch.bfloat16,
         }
-        self._parameters = [nn.Parameter(torch.empty(0)), nn.Parameter(torch.empty(0))]
-        self.lie_in(self.room(1).each()[0])
-        decays = zip(self._parameters, (weight_decay, 0.0), strict=True)
-        groups = [{"params": [part_P], "weight_decay": decay} for part_P, decay in decays]
-        self._adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
-        for part in self._parameters:  # as its first step would: now there is all that a checkpoint copies
-            step = torch.zeros((), device=part.device)
-            averages = {name: torch.zeros_like(part.data) for name in ("exp_avg", "exp_avg_sq")}
-            self._adamw.state[part] = {"step": step, **averages}
+        rows = self.room(1).each()[0]
+        matrices, others = slice(self.layout.matrices), slice(self.layout.matrices, self.layout.size)
+        decays = ((matrices, weight_decay), (others, 0.0))
+        self._parts = [(cut, AdamW(rows.weight_P[cut], weight_decay=decay)) for cut, decay in decays]
+        self.lie_in(rows)
 
     def room(self, networks: int) -> Rows:
         """Take memory for so many networks like this one side by side, zeros."""
@@ -112,9 +108,6 @@ class Optimizer:
                 weight.data = self.weights[name]
             rows.working_P.copy_(rows.weight_P)  # a step may have begun
         self._working = dict(self.working.named_parameters())
-        for part, cut in zip(self._parameters, self._cuts, strict=True):
-            part.data = rows.weight_P[cut]
-            part.grad = rows.gradient_P[cut] if self._kernel is None else None
 
     def begin_step(self) -> None:
         """Let `working` compute with the weights as they are now."""
@@ -134,31 +127,28 @@ class Optimizer:
         for weight in self._working.values():
             weight.grad = None
 
+    @torch.no_grad()
     def step(self, rate: float, *, clip: float) -> None:
         """Shorten the gradient to the norm `clip` where it is longer, and step at this learning rate."""
         with record_function("optimizer step"):
-            self._step(rate, clip)
-
-    def _step(self, rate: float, clip: float) -> None:
-        for group in self._adamw.param_groups:
-            group["lr"] = rate
-        if self._kernel is None:
-            norm = torch.linalg.vector_norm(self._rows.gradient_P)
-            self._adamw.grad_scale = (norm / clip).clamp_(min=1)  # type: ignore[attr-defined]  # it divides on the way
-            self._adamw.step()
-        else:
-            share = 1 / max(self._kernel.norm(self._rows.gradient_P) / clip, 1.0)
-            for part, cut, group in zip(self._parameters, self._cuts, self._adamw.param_groups, strict=True):
-                places = (self._rows.weight_P[cut], self._rows.gradient_P[cut], self._rows.working_P[cut])
-                self._kernel.adamw(*places, state=self._adamw.state[part], group=group, share=share)
+            if self._kernel is None:
+                divisor = (torch.linalg.vector_norm(self._rows.gradient_P) / clip).clamp_(min=1)
+                for cut, part in self._parts:
+                    part.step(self._rows.weight_P[cut], self._rows.gradient_P[cut], rate=rate, divisor=divisor)
+            else:
+                share = 1 / max(self._kernel.norm(self._rows.gradient_P) / clip, 1.0)
+                for cut, part in self._parts:
+                    places = (self._rows.weight_P[cut], self._rows.gradient_P[cut], self._rows.working_P[cut])
+                    self._kernel.adamw(*places, of=part, rate=rate, share=share)
 
     def state_dict(self) -> dict[str, Any]:
         """Give the optimizer's own state, live; the weights are the network's."""
-        return self._adamw.state_dict()
+        return {"parts": [part.state() for _, part in self._parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a saved state."""
-        self._adamw.load_state_dict(state)
+        for (_, part), kept in zip(self._parts, state["parts"], strict=True):
+            part.restore(kept)
         self._is_stale = True
 
 

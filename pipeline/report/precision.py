@@ -7,7 +7,7 @@ from typing import Any
 
 from embed.errors import StoreError
 from embed.store.folder import read_fingerprint
-from pipeline.fidelity import FILE
+from pipeline.fidelity_file import kept_fidelity
 from pipeline.report.blocks import Block, Cell, Code, Facts, Note, Section, Table
 
 _HOW_TO = "The fidelity of this precision was not measured yet; bindcache fidelity --config FILE does it."
@@ -29,7 +29,7 @@ def precision(store: Path, folders: Mapping[str, str], *, digest: str, trained: 
     named = {"precision": "training arithmetic"}
     blocks: list[Block] = [Facts([(named.get(name, name), value) for name, value in facts])] if facts else []
     blocks += [_encoder(store / folder, uses) for folder, uses in _uses(folders).items()]
-    return Section("Precision and fidelity", [*blocks, *_fidelity(store / FILE, digest)])
+    return Section("Precision and fidelity", [*blocks, *_fidelity(store, digest)])
 
 
 def _uses(folders: Mapping[str, str]) -> dict[str, list[str]]:
@@ -48,13 +48,12 @@ def _encoder(folder: Path, uses: list[str]) -> Block:
     return Code(title=title, text=json.dumps({**fingerprint.resolved, **fingerprint.facts}, indent=1))
 
 
-def _fidelity(path: Path, digest: str) -> list[Block]:
-    try:
-        record = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+def _fidelity(store: Path, digest: str) -> list[Block]:
+    kept = kept_fidelity(store)
+    if kept is None:
         return [Note(_HOW_TO)]
-    found = record["fidelity"]
-    of = "this table" if record["table"] == digest else "another table than this one"
+    found, table = kept
+    of = "this table" if table == digest else "another table than this one"
     blocks: list[Block] = [Note(f"Measured on {found['pairs']:,} pairs of {of}: {found['recommendation']}")]
     for role, each in found["roles"].items():
         rows = [_fidelity_row(row) for row in each["rows"]]

@@ -12,8 +12,8 @@ from scipy import stats
 from embed.errors import EncoderError
 from embed.pairs import PairsConfig, read_pairs
 from embed.texts import Texts
-from pipeline.fidelity import keep
 from pipeline.fidelity_advice import Candidate, Choice, choose, sentence
+from pipeline.fidelity_file import keep_fidelity
 from pipeline.fidelity_ridge import predict_folds
 from pipeline.fidelity_sample import sample_pairs
 from pipeline.fidelity_scores import Score, compare_scores, compare_vectors, score
@@ -225,10 +225,10 @@ def test_every_precision_has_a_row_or_a_reason(measured):
 def test_a_store_keeps_the_result_for_the_pages(measured, tmp_path):
     """No store is made for it; on another table the page says so."""
     found = SimpleNamespace(as_json=lambda: measured)
-    keep(tmp_path / "none", found, "digest")
+    keep_fidelity(tmp_path / "none", found.as_json(), "digest")
     assert not (tmp_path / "none").exists()
     assert "not measured" in precision_of(tmp_path, {}, digest="digest", trained={}).blocks[-1].text
-    keep(tmp_path, found, "digest")
+    keep_fidelity(tmp_path, found.as_json(), "digest")
     for digest, of in (("digest", "this table"), ("other", "another table")):
         note, *tables = precision_of(tmp_path, {}, digest=digest, trained={}).blocks
         assert f"pairs of {of}" in note.text
