@@ -18,6 +18,26 @@ settings.load_profile("patient")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # processes that share the processors' threads out wait for no other
+    threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
+
+LONGEST = (
+    "tests/pipeline/test_slurm.py",
+    "tests/train/test_train_guarantees.py",
+    "tests/pipeline/test_sweep.py",
+    "tests/pipeline/test_failing_disk.py",
+    "tests/test_docs.py",
+    "tests/test_notebook.py",
+    "tests/test_readme.py",
+)
+"""Files that take longest; they begin first, so that no process has one left when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    begins = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: begins.get(item.nodeid.partition("::")[0], len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

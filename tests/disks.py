@@ -2,13 +2,14 @@
 
 import errno
 import functools
+import importlib
 import itertools
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from embed.store import disk
@@ -104,11 +105,23 @@ def check_error(error: OSError, fault: int, folder: Path, *, sized: bool = True)
 
 
 def forked(work: Callable[[], object]) -> int:
-    """Do something in a process of its own, that dies with it; gives the exit code, or minus the signal."""
+    """Do something in a process of its own, that dies with it; gives the exit code, or minus the signal.
+
+    What it imported is imported here too, so that the next one need not.
+    """
+    reader, writer = os.pipe()
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    code = 1
+        os.close(writer)
+        with open(reader) as told:
+            imported = told.read().split()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        for name in imported:
+            with suppress(Exception):  # not all that is listed was imported by this name
+                importlib.import_module(name)
+        return code
+    os.close(reader)
+    code, known = 1, set(sys.modules)
     try:
         work()
         code = 0
@@ -117,6 +130,7 @@ def forked(work: Callable[[], object]) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
+        os.write(writer, "\n".join(sys.modules.keys() - known).encode())
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

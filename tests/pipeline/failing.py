@@ -17,9 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-import torch._dynamo
 
-import train.stage  # noqa: F401  # imported once, before the forks
 from pipeline.cli import main
 from tests.disks import FAULTS, Counting, Disk, Failing, forked, installed
 

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -224,11 +223,10 @@ def test_every_precision_has_a_row_or_a_reason(measured):
 
 def test_a_store_keeps_the_result_for_the_pages(measured, tmp_path):
     """No store is made for it; on another table the page says so."""
-    found = SimpleNamespace(as_json=lambda: measured)
-    keep_fidelity(tmp_path / "none", found.as_json(), "digest")
+    keep_fidelity(tmp_path / "none", measured, "digest")
     assert not (tmp_path / "none").exists()
     assert "not measured" in precision_of(tmp_path, {}, digest="digest", trained={}).blocks[-1].text
-    keep_fidelity(tmp_path, found.as_json(), "digest")
+    keep_fidelity(tmp_path, measured, "digest")
     for digest, of in (("digest", "this table"), ("other", "another table")):
         note, *tables = precision_of(tmp_path, {}, digest=digest, trained={}).blocks
         assert f"pairs of {of}" in note.text

@@ -22,7 +22,6 @@ from train.config import TrainConfig
 from train.dataset import VectorFolders
 from train.stage import run_train
 import torch
-import torch._dynamo  # torch's own code, which its optimizers load
 
 torch.set_num_threads(1)
 folder, allowed, placement, batch_size = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4])

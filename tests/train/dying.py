@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch._dynamo  # the optimizer would import it in every fork
 
 from embed.pairs import PairsConfig, read_pairs
 from embed.sequences import antibody_keys, antigen_keys

@@ -18,7 +18,6 @@ import os, signal, sys
 from pathlib import Path
 
 import torch
-import torch._dynamo  # the optimizer would import it in every fork
 
 from embed.pairs import PairsConfig, read_pairs
 from train.config import TrainConfig

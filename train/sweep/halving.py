@@ -1,23 +1,23 @@
 """Successive halving without waiting: which trials go on from a rung, by those that reached it before.
 
-The rule of asynchronous successive halving (Li et al. 2020, arXiv 1810.05934).
+The rule of asynchronous successive halving (Li et al. 2020, arXiv 1810.05934). Trials are judged by the validation
+error that also chooses a trial's best epoch, whatever the objective: after few epochs it tells more of the end than a
+rank correlation does (benchmarks/NOTES.md, "Sweeps").
 """
 
 import math
 from collections.abc import Sequence
 
 
-def goes_on(value: float, reached: Sequence[float], *, halving: int, maximizes: bool) -> bool:
+def goes_on(error: float, reached: Sequence[float], *, halving: int) -> bool:
     """Tell whether a trial goes on from a rung.
 
     Args:
-        value: Its objective there; one that is not finite never goes on.
-        reached: The objectives of all trials that reached the rung so far, itself among them.
+        error: Its lowest validation error so far; one that is not finite never goes on.
+        reached: The errors of all trials that reached the rung so far, its own among them.
         halving: Of so many, one goes on, and at least the best.
-        maximizes: Whether the highest objective is the best.
     """
-    if not math.isfinite(value):
+    if not math.isfinite(error):
         return False
-    sign = 1 if maximizes else -1
-    better = sum(sign * other > sign * value for other in reached)
+    better = sum(other < error for other in reached)
     return better < max(1, len(reached) // halving)

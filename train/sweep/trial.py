@@ -118,7 +118,8 @@ class Judge:
         if line["epoch"] in self._rungs:
             best = min(self._trainer.position.history, key=lambda line: line["valid_rmse"])
             value = best[f"valid_{self._objective}"]
-            self._claimed.report(line["epoch"], float("nan") if value is None else value)
+            worth = float("nan") if value is None else value
+            self._claimed.report(line["epoch"], worth, error=best["valid_rmse"])
             self.pruned = not self._claimed.goes_on()
 
 

@@ -24,6 +24,8 @@ DROPPED = "dropped"
 """Attribute of a trial that does not count: why it was never trained."""
 REASON = "reason"
 """Attribute of a failed trial: what went wrong."""
+_ERROR = "valid_rmse at {}"
+"""Attribute of a trial that reached a rung, by its epochs: the lowest validation error so far."""
 
 
 class Claimed:
@@ -37,9 +39,10 @@ class Claimed:
         self._trials = trials
         self._trial = trial
 
-    def report(self, epoch: int, value: float) -> None:
-        """Record the objective at a rung, once."""
+    def report(self, epoch: int, value: float, *, error: float) -> None:
+        """Record the objective, and the lowest validation error, at a rung, once."""
         if epoch not in self._trials.reached(self.number):
+            self._trial.set_user_attr(_ERROR.format(epoch), error)
             self._trial.report(value, epoch)
 
     def goes_on(self) -> bool:
@@ -135,8 +138,9 @@ class Trials:
         if not reached:
             return True
         rung = max(reached)
-        others = [trial.intermediate_values[rung] for trial in self.counted() if rung in trial.intermediate_values]
-        return goes_on(reached[rung], others, halving=self._config.halving, maximizes=self._config.maximizes)
+        there = [trial for trial in self.counted() if rung in trial.intermediate_values]
+        errors = {trial.number: trial.user_attrs[_ERROR.format(rung)] for trial in there}
+        return goes_on(errors[number], list(errors.values()), halving=self._config.halving)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         """Record how a trial ended."""
