@@ -56,7 +56,7 @@ def test_the_example_sweep_loads(tmp_path):
     config = load(tmp_path / "mine.toml", [])
     space = read_space(config.sweep.space, asdict(config.train))
     assert list(space) == ["lr", "dropout", "depth", "features"]
-    assert config.sweep.rungs(config.train.epochs) == (4, 8, 16, 32)
+    assert config.sweep.rungs(config.train.epochs) == (8, 16, 32)
     assert (config.sweep.best, config.sweep.halving) == (5, 2)
 
 

@@ -26,7 +26,7 @@ class SweepConfig:
     """Seeds the sampler."""
     halving: int = 2
     """Of the trials at a rung, one in so many goes on, those of least validation error; 0 trains all to their end."""
-    first_rung: int = 4
+    first_rung: int = 8
     """Epochs of the first rung; each next one has `halving` times as many."""
     best: int = 5
     """Trials in the ensemble, the best ones."""
