@@ -9,8 +9,8 @@ BIN := .venv/bin
 # Touched when the environment holds what pyproject.toml and constraints.txt ask for.
 INSTALLED := .venv/installed
 TESTABLE := .venv/testable
-# Up to four processes; a file's tests stay together, since they share what is dear to make.
-PYTEST := $(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Three processes, as many tests wait for others; a file's tests stay together, since they share what is dear to make.
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

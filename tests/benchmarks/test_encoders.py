@@ -43,7 +43,7 @@ def record(tmp_path_factory, encoders):
     """One round of four contestants on the built-in antibodies, and what was printed."""
     results = tmp_path_factory.mktemp("results")
     names = "hf-single-fp32,hf-sorted-2048,ours-int8"
-    words = ("--work", "ch65-demo", "--rounds", 1, "--sequences", 160, "--contestants", names)
+    words = ("--work", "ch65-demo", "--rounds", 1, "--sequences", 96, "--contestants", names)
     done = run("benchmarks.encoders", *words, "--results", results, "--checkpoints", encoders)
     assert done.returncode == 0, done.stderr
     (path,) = results.glob("*.json")

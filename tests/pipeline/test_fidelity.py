@@ -273,15 +273,20 @@ def test_the_regressor_is_trained_on_each_precision(measured):
     assert bf16["low"] < bf16["high"]
 
 
-def test_the_table_fits_a_terminal(bindcache, config, monkeypatch):
-    """No line is wider than 80 columns; what the machine cannot do is skipped with its reason."""
+@pytest.fixture
+def old_machine(monkeypatch):
+    """A machine that can do fp32 and INT8 alone."""
 
     def refuse(source, settings):
-        if source.precision == "bf16":
-            raise EncoderError("This machine has no bf16.")
+        if source.precision not in ("fp32", "int8"):
+            raise EncoderError(f"This machine has no {source.precision}.")
         return open_encoder(source, settings)
 
     monkeypatch.setattr("pipeline.fidelity_vectors.open_encoder", refuse)
+
+
+def test_the_table_fits_a_terminal(bindcache, config, old_machine):
+    """No line is wider than 80 columns; what the machine cannot do is skipped with its reason."""
     result = bindcache("fidelity", "--config", config, "--sample", 60)
     assert result.exit_code == 0, result.output
     assert max(map(len, result.stdout.splitlines())) <= 80
@@ -290,7 +295,7 @@ def test_the_table_fits_a_terminal(bindcache, config, monkeypatch):
     assert "Take embed.antibody_precision" in result.stdout
 
 
-def test_without_affinities_there_is_no_recommendation(bindcache, error, config):
+def test_without_affinities_there_is_no_recommendation(bindcache, error, config, old_machine):
     """Vectors are compared all the same; the A/B test is refused before anything is encoded."""
     bare = ("--config", config, "--sample", 30, "--set", "pairs.affinity=")
     result = bindcache("fidelity", *bare)

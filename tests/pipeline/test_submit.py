@@ -21,7 +21,8 @@ def mine(demo, tmp_path):
     config = tmp_path / "mine.toml"
     config.write_text(
         f'[pairs]\npath = "{demo}/pairs.csv"\nid = "pair_id"\naffinity = "pkd"\n[embed]\nantibody = "{demo}/igt5"\n'
-        f'antigen = "{demo}/esm2"\nstore = "store"\ntokens_per_batch = 1\nshard_rows = 4\ncompile = "off"\n'
+        f'antigen = "{demo}/esm2"\nstore = "store"\nprecision = "fp32"\ncompile = "off"\n'
+        "tokens_per_batch = 1\nshard_rows = 4\n"
     )
     return config
 

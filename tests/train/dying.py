@@ -146,15 +146,15 @@ def count(training: Training, root: Path) -> int:
     return int(counted.read_text())
 
 
-def kills(home: Path, epochs: str) -> dict[str, int]:
-    """Kill before each operation, and after the last; in a longer training, before and after each."""
+def kills(home: Path, epochs: str, every: str) -> dict[str, int]:
+    """Kill before each `every`-th operation, and after the last; in a longer training, before and after each."""
     training = Training(home, epochs=int(epochs))
     total = count(training, home / "unbroken")
     expected = written(home / "unbroken")
     both = (False, True) if int(epochs) > 1 else (False,)
     points = [(at, after) for at in range(1, total + 1) for after in both]
     done = 0
-    for at, after in [*points, (total, True)]:
+    for at, after in [*points[:: int(every)], (total, True)]:
         root, log = home / f"{at}-{after}", home / f"{at}-{after}.log"
 
         def die(root=root, log=log, at=at, after=after) -> None:
