@@ -15,6 +15,7 @@ from torch import nn
 from torch.profiler import record_function
 
 from train.adamw import AdamW
+from train.errors import TrainError
 from train.kernel import Kernel
 from train.regressor import Network
 
@@ -146,7 +147,16 @@ class Optimizer:
         return {"parts": [part.state() for _, part in self._parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Go back to a saved state.
+
+        Raises:
+            TrainError: An earlier version of bindcache saved it.
+        """
+        if "parts" not in state:
+            raise TrainError(
+                "The run was begun by an earlier version of bindcache, whose checkpoints hold other names, and cannot "
+                "be gone on with; begin a new one: set train.run to another folder."
+            )
         for (_, part), kept in zip(self._parts, state["parts"], strict=True):
             part.restore(kept)
         self._is_stale = True

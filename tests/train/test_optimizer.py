@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from train.errors import TrainError
 from train.optimizer import Optimizer
 from train.regressor import Network
 
@@ -102,3 +103,11 @@ def test_a_network_moves_with_its_working_copy() -> None:
     before = loss_of(optimizer.working, 1, torch.bfloat16)
     optimizer.lie_in(optimizer.room(2).each()[1])
     assert torch.equal(loss_of(optimizer.working, 1, torch.bfloat16), before)
+
+
+def test_the_state_of_an_earlier_version_is_refused() -> None:
+    """That of torch's AdamW, which checkpoints held once: the sentence says what to do."""
+    model = network()
+    state = torch.optim.AdamW([*model.parameters()]).state_dict()
+    with pytest.raises(TrainError, match=r"earlier version .*set train\.run to another folder"):
+        Optimizer(model, weight_decay=0.1, bf16=False).load_state_dict(state)
