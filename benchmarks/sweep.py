@@ -1,6 +1,6 @@
 """A sweep on two cores against plain Optuna: one command, wall clock and best validation score of both.
 
-`python -m benchmarks.sweep --trials 64 --pairs 20000`
+`python -m benchmarks.sweep --seed 1 --seed 2`
 
 Both search the same space and train with the same trainer on vectors of the demo's encoders. With the sampler `random`
 they try the very same settings: a trial's depend on its number and the seed alone. `tpe` learns from the trials before,
@@ -63,28 +63,31 @@ batch_size = {choice = [64, 128, 256]}
 @click.command()
 @click.option("--trials", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--pairs", type=click.IntRange(100), default=20_000, show_default=True)
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Sweeps of each kind.")
+@click.option("--seed", "seeds", type=int, multiple=True, default=(0,), show_default=True, help="Repeat for more.")
 @click.option("--sampler", type=click.Choice(["random", "tpe"]), default="random", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
-def main(*, trials: int, pairs: int, seeds: int, sampler: str, out: Path) -> None:
-    """Measure a sweep against plain Optuna, and write a record."""
+def main(*, trials: int, pairs: int, seeds: tuple[int, ...], sampler: str, out: Path) -> None:
+    """Measure a sweep against plain Optuna, and write a record, anew after each seed: a round takes an hour."""
     machine = describe()
+    words = f"--trials {trials} --pairs {pairs} --sampler {sampler} " + " ".join(f"--seed {seed}" for seed in seeds)
+    rounds: dict[int, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = _prepare(folder, pairs)
-        rounds = [_round(folder, trials, seed, sampler) for seed in range(seeds)]
-    record = {
-        "date": date.today().isoformat(),
-        "machine": asdict(machine),
-        "command": f"python -m benchmarks.sweep --trials {trials} --pairs {pairs} --seeds {seeds} --sampler {sampler}",
-        "table": source,
-        "rounds": rounds,
-    }
-    text = _markdown(record, f"{machine.cpu}, {machine.cores} cores, load {machine.load} at the start")
-    out.mkdir(parents=True, exist_ok=True)
-    stem = f"sweep-{record['date']}"
-    (out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    (out / f"{stem}.md").write_text(text, "utf-8")
+        for number, seed in enumerate(seeds):
+            rounds[seed] = _round(folder, trials, seed, sampler, ours_first=number % 2 == 0)
+            record = {
+                "date": date.today().isoformat(),
+                "machine": asdict(machine),
+                "command": f"python -m benchmarks.sweep {words}",
+                "table": source,
+                "rounds": rounds,
+            }
+            text = _markdown(record, f"{machine.cpu}, {machine.cores} cores, load {machine.load} at the start")
+            out.mkdir(parents=True, exist_ok=True)
+            stem = f"sweep-{record['date']}"
+            (out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+            (out / f"{stem}.md").write_text(text, "utf-8")
     click.echo(text)
 
 
@@ -106,11 +109,11 @@ def _prepare(folder: Path, pairs: int) -> str:
     return f"{source}, {len(chosen):,} pairs"
 
 
-def _round(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
-    """Sweep both ways, in alternating order."""
+def _round(folder: Path, trials: int, seed: int, sampler: str, *, ours_first: bool) -> dict[str, Any]:
+    """Sweep both ways, in this order."""
     ways = {"bindcache sweep": _ours, "plain Optuna": _plain}
     found = {}
-    for name in list(ways)[:: 1 if seed % 2 == 0 else -1]:
+    for name in list(ways)[:: 1 if ours_first else -1]:
         started, used = time.perf_counter(), _processor_seconds()
         best = ways[name](folder, trials, seed, sampler)
         found[name] = {
@@ -132,9 +135,13 @@ def _ours(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
     sets = [word for name, value in chosen.items() for word in ("--set", f"sweep.{name}={value}")]
     said = _run("pipeline", "sweep", "--config", str(folder / "config.toml"), "--trials", str(trials), *sets, "--json")
     result = json.loads(said)
-    keys = ("complete", "pruned", "failed", "epochs")
-    return {"best": result["best"][0]["value"], "test": result["best"][0]["test"]["spearman"]} | {
-        key: result[key] for key in keys
+    best, ensemble = result["best"][0], result["ensemble"]
+    return {
+        "best": best["value"],
+        "test": best["test"]["spearman"],
+        "ensemble": ensemble["valid"]["spearman"],
+        "ensemble_test": ensemble["test"]["spearman"],
+        **{key: result[key] for key in ("complete", "pruned", "failed", "epochs")},
     }
 
 
@@ -164,17 +171,18 @@ def _markdown(record: dict[str, Any], machine: str) -> str:
         f"* `{record['command']}`, commit {record['machine']['commit']}",
         f"* {machine}; {record['table']}, vectors of the demo's encoders",
         "",
-        "| seed | | seconds | faster | of processors | less | best validation Spearman | its test Spearman | epochs "
-        "| to the end |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| seed | | seconds | faster | of processors | less | best validation Spearman | its test Spearman "
+        "| ensemble's | its test | epochs | to the end |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for seed, found in enumerate(record["rounds"]):
+    for seed, found in record["rounds"].items():
         slow, busy = (found["plain Optuna"][name] for name in ("seconds", "processor_seconds"))
         for name, each in found.items():
+            together = f"{each['ensemble']:.4f} | {each['ensemble_test']:.4f}" if "ensemble" in each else " | "
             lines.append(
                 f"| {seed} | {name} | {each['seconds']:.0f} | {slow / each['seconds']:.2f} | "
                 f"{each['processor_seconds']:.0f} | {busy / each['processor_seconds']:.2f} | {each['best']:.4f} | "
-                f"{each['test']:.4f} | {each['epochs']:,} | {each['complete']} |"
+                f"{each['test']:.4f} | {together} | {each['epochs']:,} | {each['complete']} |"
             )
     foot = (
         "Seconds: the whole command, imports included. The same space, sampler, trainer and pairs; plain Optuna "
