@@ -51,10 +51,7 @@ def build_trainer(
         compiler=has_compiler(),
         residues=any(task.queries),
     )
-    bounds = task.material.dataset.side_N is not None
-    kernel, without = step_kernel(
-        config, device, bf16=bf16, compiled=mode is not None, bounds=bounds, residues=any(task.queries)
-    )
+    kernel, without = kernel_of(task, compiled=mode is not None)
     trainer = Trainer(config, regressor, parts, bf16=bf16, compiled=_compiled(mode), kernel=kernel)
     if mode is not None:
         progress("compiling", 0, 1)
@@ -117,6 +114,19 @@ def _residues(task: Task) -> dict[str, str]:
     """Say of which sides residues are read."""
     sides = [name for name, has in zip(("antibodies", "antigens"), task.material.has_residues, strict=True) if has]
     return {"residues": f"{task.config.queries} queries beside the mean, of {' and '.join(sides)}"} if sides else {}
+
+
+def kernel_of(task: Task, *, compiled: bool = False) -> tuple[Kernel | None, str]:
+    """Find the kernel that does the steps of a task; where there is none, tell why."""
+    config, material = task.config, task.material
+    return step_kernel(
+        config,
+        material.device,
+        bf16=uses_bf16(config.precision, material.device),
+        compiled=compiled,
+        bounds=material.dataset.side_N is not None,
+        residues=any(task.queries),
+    )
 
 
 def step_kernel(

@@ -25,8 +25,8 @@ class SweepConfig:
     seed: int = 0
     """Seeds the sampler."""
     halving: int = 2
-    """Of the trials at a rung, one in so many goes on, those of least validation error; 0 trains all to their end."""
-    first_rung: int = 8
+    """Of the trials at a rung, one in so many goes on, the best so far; 0 trains all to their end."""
+    first_rung: int = 5
     """Epochs of the first rung; each next one has `halving` times as many."""
     best: int = 5
     """Trials in the ensemble, the best ones."""

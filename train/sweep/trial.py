@@ -16,6 +16,7 @@ from train.schedule import Line
 from train.share import Share
 from train.stage import identity_of, train_steps
 from train.sweep.config import SweepConfig
+from train.sweep.halving import best_so_far
 from train.sweep.trials import Claimed
 from train.trainer import Trainer
 
@@ -108,18 +109,17 @@ class Judge:
     def __init__(self, claimed: Claimed, config: SweepConfig, epochs: int, trainer: Trainer) -> None:
         """Judge by what the trainer keeps of all epochs."""
         self._claimed = claimed
-        self._objective = config.objective
+        self._objective = f"valid_{config.objective}"
+        self._maximizes = config.maximizes
         self._rungs = config.rungs(epochs)
         self._trainer = trainer
         self.pruned = False
 
     def __call__(self, line: Line) -> None:
-        """Look at the trial after an epoch: its worth is the objective at its best epoch, as in the end."""
+        """Look at the trial after an epoch."""
         if line["epoch"] in self._rungs:
-            best = min(self._trainer.position.history, key=lambda line: line["valid_rmse"])
-            value = best[f"valid_{self._objective}"]
-            worth = float("nan") if value is None else value
-            self._claimed.report(line["epoch"], worth, error=best["valid_rmse"])
+            values = (each[self._objective] for each in self._trainer.position.history)
+            self._claimed.report(line["epoch"], best_so_far(values, maximizes=self._maximizes))
             self.pruned = not self._claimed.goes_on()
 
 

@@ -24,8 +24,6 @@ DROPPED = "dropped"
 """Attribute of a trial that does not count: why it was never trained."""
 REASON = "reason"
 """Attribute of a failed trial: what went wrong."""
-_ERROR = "valid_rmse at {}"
-"""Attribute of a trial that reached a rung, by its epochs: the lowest validation error so far."""
 
 
 class Claimed:
@@ -39,10 +37,9 @@ class Claimed:
         self._trials = trials
         self._trial = trial
 
-    def report(self, epoch: int, value: float, *, error: float) -> None:
-        """Record the objective, and the lowest validation error, at a rung, once."""
+    def report(self, epoch: int, value: float) -> None:
+        """Record the best that the objective was so far, at a rung, once."""
         if epoch not in self._trials.reached(self.number):
-            self._trial.set_user_attr(_ERROR.format(epoch), error)
             self._trial.report(value, epoch)
 
     def goes_on(self) -> bool:
@@ -125,7 +122,7 @@ class Trials:
         return sum(trial.state == TrialState.RUNNING for trial in self.counted())
 
     def reached(self, number: int) -> Mapping[int, float]:
-        """List the objectives of a trial by the epochs of the rungs it reached."""
+        """List the best that a trial's objective was so far, by the epochs of the rungs it reached."""
         return self._frozen(number).intermediate_values
 
     def done(self) -> int:
@@ -138,9 +135,9 @@ class Trials:
         if not reached:
             return True
         rung = max(reached)
-        there = [trial for trial in self.counted() if rung in trial.intermediate_values]
-        errors = {trial.number: trial.user_attrs[_ERROR.format(rung)] for trial in there}
-        return goes_on(errors[number], list(errors.values()), halving=self._config.halving)
+        values = [trial.intermediate_values for trial in self.counted()]
+        there = [each[rung] for each in values if rung in each]
+        return goes_on(reached[rung], there, halving=self._config.halving, maximizes=self._config.maximizes)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         """Record how a trial ended."""

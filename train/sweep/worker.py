@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from train.build import Task, kernel_of
 from train.config import TrainConfig
 from train.material import Material, Progress
 from train.population import Pack, shape_of
@@ -106,8 +107,14 @@ class Worker:
         if any(self._material.has_residues):
             return False
         axes = [preparation.axes for preparation in self._material.preparations(train.features)]
-        widths = (sum(axes), *train.layers)
-        return packs_well(self._sweep, widths, train.batch_size, self._material.device)
+        kernel, _ = kernel_of(Task(config=train, material=self._material))
+        return packs_well(
+            self._sweep,
+            (sum(axes), *train.layers),
+            train.batch_size,
+            self._material.device,
+            kernel=kernel is not None,
+        )
 
     def _step_until_one_leaves(self) -> None:
         left = False
@@ -128,7 +135,9 @@ def members_at_once(sweep: SweepConfig, device: torch.device) -> int:
     return _CPU_MEMBERS if device.type == "cpu" else _GPU_MEMBERS
 
 
-def packs_well(sweep: SweepConfig, widths: tuple[int, ...], batch_size: int, device: torch.device) -> bool:
+def packs_well(
+    sweep: SweepConfig, widths: tuple[int, ...], batch_size: int, device: torch.device, *, kernel: bool
+) -> bool:
     """Decide whether a trial goes into a pack: as the sweep says, or where it is measured to pay.
 
     Args:
@@ -136,8 +145,11 @@ def packs_well(sweep: SweepConfig, widths: tuple[int, ...], batch_size: int, dev
         widths: Of the network, that of both vectors first.
         batch_size: Pairs of a batch.
         device: Where it is trained.
+        kernel: Whether, trained alone, it has the kernel of bf16 on a CPU, which no pack keeps up with.
     """
     if sweep.population == "off":
         return False
     weights = sum(before * after for before, after in itertools.pairwise(widths))
-    return isinstance(sweep.population, int) or device.type != "cpu" or weights * batch_size <= _CPU_PAYS_BELOW
+    if isinstance(sweep.population, int) or device.type != "cpu":
+        return True
+    return not kernel and weights * batch_size <= _CPU_PAYS_BELOW

@@ -1,17 +1,20 @@
 """What a sweep may vary, how trials are judged at a rung, and what `[sweep]` refuses."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.sweep.config import SweepConfig
-from train.sweep.halving import goes_on
+from train.sweep.halving import best_so_far, goes_on
 from train.sweep.space import Range, read_space
+from train.sweep.worker import packs_well
 
 KNOWN = asdict(TrainConfig(run=Path("run")))
 
@@ -89,14 +92,34 @@ def test_rungs_and_directions() -> None:
     assert SweepConfig(folder=Path("sweep"), objective="rmse", direction="maximize").maximizes
 
 
-@given(errors=st.lists(st.floats(0, 1), min_size=1, max_size=40), halving=st.integers(2, 5))
-def test_one_in_so_many_goes_on_and_always_the_best(errors, halving) -> None:
+@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=40), halving=st.integers(2, 5), maximizes=st.booleans())
+def test_one_in_so_many_goes_on_and_always_the_best(values, halving, maximizes) -> None:
     """Counted by sorting; of equal trials at a rung's edge all go on."""
-    going = [error for error in errors if goes_on(error, errors, halving=halving)]
-    edge = sorted(errors)[max(1, len(errors) // halving) - 1]
-    assert sorted(going) == sorted(error for error in errors if error <= edge)
+    going = [value for value in values if goes_on(value, values, halving=halving, maximizes=maximizes)]
+    order = sorted(values, reverse=maximizes)
+    edge = order[max(1, len(values) // halving) - 1]
+    assert sorted(going) == sorted(value for value in values if (value >= edge if maximizes else value <= edge))
 
 
 def test_what_is_undefined_never_goes_on() -> None:
     """Not even alone."""
-    assert not goes_on(float("nan"), [float("nan")], halving=3)
+    assert not goes_on(float("nan"), [float("nan")], halving=3, maximizes=True)
+    assert math.isnan(best_so_far([None, None], maximizes=True))
+    assert best_so_far([None, 0.25, 0.5], maximizes=False) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("population", "batch_size", "device", "kernel", "expected"),
+    [
+        ("auto", 128, "cpu", False, True),
+        ("auto", 128, "cpu", True, False),
+        ("auto", 4_096, "cpu", False, False),
+        ("auto", 4_096, "cuda", False, True),
+        ("off", 128, "cuda", False, False),
+        (4, 4_096, "cpu", True, True),
+    ],
+)
+def test_trials_are_packed_where_it_pays(population, batch_size, device, kernel, expected) -> None:
+    """As the sweep says; else on a GPU, and on a CPU small networks that no kernel trains."""
+    sweep = SweepConfig(folder=Path("sweep"), population=population)
+    assert packs_well(sweep, (256, 256, 128), batch_size, torch.device(device), kernel=kernel) is expected
