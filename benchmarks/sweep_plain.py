@@ -43,10 +43,11 @@ def sweep_plainly(request: dict[str, Any]) -> dict[str, Any]:
         assert result.valid is not None
         assert result.test is not None
         study.tell(trial, result.valid["spearman"])
-        found.append((result.valid["spearman"], result.test["spearman"], result.epochs))
+        found.append((result.valid["spearman"], result.test["spearman"], result.epochs, str(run)))
     best = max(found)
     epochs = sum(each[2] for each in found)
-    return {"best": best[0], "test": best[1], "complete": len(found), "pruned": 0, "failed": 0, "epochs": epochs}
+    counts = {"complete": len(found), "pruned": 0, "failed": 0, "epochs": epochs}
+    return {"runs": [best[3]], "best": best[0], "test": best[1], **counts}
 
 
 if __name__ == "__main__":
