@@ -24,9 +24,9 @@ class SweepConfig:
     """How values are chosen: `tpe` learns from the trials before; `sobol` covers the space evenly."""
     seed: int = 0
     """Seeds the sampler."""
-    halving: int = 3
+    halving: int = 8
     """Of the trials at a rung, one in so many goes on, the best so far; 0 trains all to their end."""
-    first_rung: int = 5
+    first_rung: int = 8
     """Epochs of the first rung; each next one has `halving` times as many."""
     best: int = 5
     """Trials in the ensemble, the best ones."""
