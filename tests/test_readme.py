@@ -56,8 +56,9 @@ def test_the_example_sweep_loads(tmp_path):
     config = load(tmp_path / "mine.toml", [])
     space = read_space(config.sweep.space, asdict(config.train))
     assert list(space) == ["lr", "dropout", "depth", "features"]
-    assert config.sweep.rungs(config.train.epochs) == (8, 16, 32)
-    assert (config.sweep.best, config.sweep.halving) == (5, 2)
+    assert config.sweep.rungs(config.train.epochs) == (8,)
+    assert config.sweep.rungs(513) == (8, 64, 512)
+    assert (config.sweep.best, config.sweep.halving) == (5, 8)
 
 
 def test_the_commands_exist():
