@@ -1,12 +1,22 @@
-"""Successive halving without waiting: which trials go on from a rung, by those that reached it before.
+"""Successive halving: which trials go on from a rung, wait there, or end.
 
-The rule of asynchronous successive halving (Li et al. 2020, arXiv 1810.05934). Trials are judged by the best that the
-objective has been so far: that of one epoch, even of the one with the least validation error, is left more to chance
+The best of all that reach a rung go on (Jamieson and Talwalkar 2016, arXiv 1502.07943); a trial ends as soon as so many
+are better, and waits only while others that are still to come may be. Trials are judged by the best that the objective
+has been so far: that of one epoch, even of the one with the least validation error, is left more to chance
 (benchmarks/NOTES.md, "64 trials against plain Optuna").
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+
+
+class Verdict(Enum):
+    """What becomes of a trial at a rung."""
+
+    GOES_ON = auto()
+    WAITS = auto()
+    ENDS = auto()
 
 
 def best_so_far(values: Iterable[float | None], *, maximizes: bool) -> float:
@@ -15,16 +25,18 @@ def best_so_far(values: Iterable[float | None], *, maximizes: bool) -> float:
     return (max if maximizes else min)(known, default=math.nan)
 
 
-def goes_on(value: float, reached: Sequence[float], *, halving: int, maximizes: bool) -> bool:
-    """Tell whether a trial goes on from a rung.
+def judge(value: float, reached: Sequence[float], *, coming: int, halving: int, maximizes: bool) -> Verdict:
+    """Tell what becomes of a trial at a rung.
 
     Args:
-        value: The best that its objective was so far; one that is not finite never goes on.
+        value: The best that its objective was so far; one that is not finite ends.
         reached: The values of all trials that reached the rung so far, its own among them.
+        coming: Trials that may reach it yet.
         halving: Of so many, one goes on, and at least the best.
         maximizes: Whether the highest value is the best.
     """
-    if not math.isfinite(value):
-        return False
+    places = max(1, (len(reached) + coming) // halving)
     better = sum(other > value if maximizes else other < value for other in reached)
-    return better < max(1, len(reached) // halving)
+    if not math.isfinite(value) or better >= places:
+        return Verdict.ENDS
+    return Verdict.GOES_ON if better + coming < places else Verdict.WAITS

@@ -16,7 +16,7 @@ from train.schedule import Line
 from train.share import Share
 from train.stage import identity_of, train_steps
 from train.sweep.config import SweepConfig
-from train.sweep.halving import best_so_far
+from train.sweep.halving import Verdict, best_so_far
 from train.sweep.trials import Claimed
 from train.trainer import Trainer
 
@@ -56,9 +56,9 @@ class Trial:
         self.trainer, self._details = build_trainer(self._task, packed=packed)
 
     def steps(self, stop: Callable[[], bool]) -> Generator[Share, torch.Tensor, None]:
-        """Train until the trial ends, is halved away, or the worker is asked to stop, and record how it ended.
+        """Train until the trial ends or has to wait, or the worker is asked to stop, and record how it ended.
 
-        The trial is left open where the worker stops.
+        The trial is left open where it waits for others to reach its rung, and where the worker stops.
 
         Args:
             stop: Polled at each step.
@@ -68,14 +68,18 @@ class Trial:
         """
         with self._claimed.owner as owner:
             judge = Judge(self._claimed, self._sweep, self._task.config.epochs, self.trainer)
+
+            def leave() -> bool:
+                return judge.verdict is not Verdict.GOES_ON or stop() or not owner.is_current
+
             try:
-                result = yield from self._train(judge, lambda: judge.pruned or stop() or not owner.is_current)
+                result = yield from self._train(judge, leave)
             except DivergedError as error:
                 self._claimed.fail(str(error))
                 return
             if not owner.is_current:
                 return
-            if judge.pruned:
+            if judge.verdict is Verdict.ENDS:
                 self._claimed.prune()
             elif not result.stopped:
                 self._record(result)
@@ -113,14 +117,14 @@ class Judge:
         self._maximizes = config.maximizes
         self._rungs = config.rungs(epochs)
         self._trainer = trainer
-        self.pruned = False
+        self.verdict = Verdict.GOES_ON
 
     def __call__(self, line: Line) -> None:
         """Look at the trial after an epoch."""
         if line["epoch"] in self._rungs:
             values = (each[self._objective] for each in self._trainer.position.history)
             self._claimed.report(line["epoch"], best_so_far(values, maximizes=self._maximizes))
-            self.pruned = not self._claimed.goes_on()
+            self.verdict = self._claimed.verdict()
 
 
 def open_trial(
@@ -137,7 +141,7 @@ def open_trial(
         base: What the trials have in common.
         folder: Of the trial's run.
     """
-    if not claimed.goes_on():  # its last worker died between the rung and the record
+    if claimed.verdict() is Verdict.ENDS:  # it waited for better ones, or its worker died before it was recorded
         with claimed.owner:
             clear_up(folder)
             claimed.prune()

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from embed.store.durable import remove_temporaries, remove_tree, temporary_name
 from train.owner import Owner, has_owner, is_owned, take
 from train.sweep.config import SweepConfig
-from train.sweep.halving import goes_on
+from train.sweep.halving import Verdict, judge
 from train.sweep.journal import Journal
 from train.sweep.sampler import make_sampler
 from train.sweep.space import Range
@@ -29,22 +29,23 @@ REASON = "reason"
 class Claimed:
     """A trial that this process works on."""
 
-    def __init__(self, trials: "Trials", trial: Trial, owner: Owner, values: Mapping[str, object]) -> None:
+    def __init__(self, trials: "Trials", trial: Trial, owner: Owner, values: Mapping[str, object], wanted: int) -> None:
         self.number = trial.number
         self.values = values
         """What it tries, by field of `[train]`."""
         self.owner = owner
         self._trials = trials
         self._trial = trial
+        self._wanted = wanted
 
     def report(self, epoch: int, value: float) -> None:
         """Record the best that the objective was so far, at a rung, once."""
         if epoch not in self._trials.reached(self.number):
             self._trial.report(value, epoch)
 
-    def goes_on(self) -> bool:
-        """Tell whether it goes on from the last rung it reached."""
-        return self._trials.goes_on(self._trial.number)
+    def verdict(self) -> Verdict:
+        """Tell what becomes of it at the last rung it reached."""
+        return self._trials.verdict(self._trial.number, self._wanted)
 
     def complete(self, value: float) -> None:
         """Record the objective of a trial that was trained to its end."""
@@ -99,13 +100,15 @@ class Trials:
         return {name: self._value(name, value) for name, value in trial.params.items()}
 
     def claim(self, wanted: int) -> Claimed | None:
-        """Take up a trial whose worker is gone, or else a new one while there are fewer than `wanted`.
+        """Take up a trial that its worker left and that need not wait, or else a new one while they are too few.
 
         Returns:
             A trial that nobody else works on; None where there is nothing to do now.
         """
         for frozen in self.counted():
-            if frozen.state == TrialState.RUNNING and (claimed := self._take_up(frozen)) is not None:
+            if frozen.state != TrialState.RUNNING or self.verdict(frozen.number, wanted) is Verdict.WAITS:
+                continue
+            if (claimed := self._take_up(frozen, wanted)) is not None:
                 return claimed
         while len(self.counted()) < wanted:
             trial, owner = self._ask()
@@ -114,7 +117,7 @@ class Trials:
             if self._place_of(trial.number) >= wanted:
                 self._drop(trial, "more than were asked for")
                 return None
-            return Claimed(self, trial, owner, self.values_of(self._frozen(trial.number)))
+            return Claimed(self, trial, owner, self.values_of(self._frozen(trial.number)), wanted)
         return None
 
     def running(self) -> int:
@@ -129,15 +132,18 @@ class Trials:
         """Count the trials that came to an end."""
         return len(self.counted()) - self.running()
 
-    def goes_on(self, number: int) -> bool:
-        """Tell whether a trial goes on from the last rung it reached."""
+    def verdict(self, number: int, wanted: int) -> Verdict:
+        """Tell what becomes of a trial, of so many in all, at the last rung it reached."""
         reached = self.reached(number)
         if not reached:
-            return True
+            return Verdict.GOES_ON
         rung = max(reached)
-        values = [trial.intermediate_values for trial in self.counted()]
-        there = [each[rung] for each in values if rung in each]
-        return goes_on(reached[rung], there, halving=self._config.halving, maximizes=self._config.maximizes)
+        counted = self.counted()
+        there = [trial.intermediate_values[rung] for trial in counted if rung in trial.intermediate_values]
+        under_way = [trial for trial in counted if trial.state == TrialState.RUNNING]
+        coming = sum(rung not in trial.intermediate_values for trial in under_way) + max(0, wanted - len(counted))
+        config = self._config
+        return judge(reached[rung], there, coming=coming, halving=config.halving, maximizes=config.maximizes)
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         """Record how a trial ended."""
@@ -156,7 +162,7 @@ class Trials:
             with suppress(OSError):  # another may be looking at it; then it is swept by age
                 remove_tree(asking)
 
-    def _take_up(self, frozen: FrozenTrial) -> Claimed | None:
+    def _take_up(self, frozen: FrozenTrial, wanted: int) -> Claimed | None:
         folder = self.run_folder(frozen.number)
         if not has_owner(folder) and any(map(is_owned, self._asking.glob("*"))):
             return None  # whoever asked for it may be about to take it
@@ -167,7 +173,7 @@ class Trials:
         if set(frozen.params) != set(self._ranges):
             self._drop(trial, "its worker died before all values were chosen")
             return None
-        return Claimed(self, trial, owner, self.values_of(frozen))
+        return Claimed(self, trial, owner, self.values_of(frozen), wanted)
 
     def _drop(self, trial: Trial, reason: str) -> None:
         trial.set_user_attr(DROPPED, reason)

@@ -4,15 +4,19 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+import optuna
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 
 from train.config import TrainConfig
 from train.errors import TrainError
 from train.sweep.config import SweepConfig
-from train.sweep.halving import best_so_far, goes_on
+from train.sweep.halving import Verdict, best_so_far, judge
+from train.sweep.sampler import make_sampler
 from train.sweep.space import Range, read_space
 from train.sweep.worker import packs_well
 
@@ -92,18 +96,29 @@ def test_rungs_and_directions() -> None:
     assert SweepConfig(folder=Path("sweep"), objective="rmse", direction="maximize").maximizes
 
 
-@given(values=st.lists(st.floats(0, 1), min_size=1, max_size=40), halving=st.integers(2, 5), maximizes=st.booleans())
-def test_one_in_so_many_goes_on_and_always_the_best(values, halving, maximizes) -> None:
-    """Counted by sorting; of equal trials at a rung's edge all go on."""
-    going = [value for value in values if goes_on(value, values, halving=halving, maximizes=maximizes)]
-    order = sorted(values, reverse=maximizes)
-    edge = order[max(1, len(values) // halving) - 1]
-    assert sorted(going) == sorted(value for value in values if (value >= edge if maximizes else value <= edge))
+@given(
+    values=st.lists(st.floats(0, 1), min_size=1, max_size=40),
+    so_far=st.integers(1, 40),
+    halving=st.integers(2, 5),
+    maximizes=st.booleans(),
+)
+def test_the_best_of_all_go_on_and_none_ends_or_goes_on_too_soon(values, so_far, halving, maximizes) -> None:
+    """Counted by sorting; of equal trials at a rung's edge all go on. What is said early holds in the end."""
+    how = {"halving": halving, "maximizes": maximizes}
+    edge = sorted(values, reverse=maximizes)[max(1, len(values) // halving) - 1]
+    for value in values:
+        in_the_end = judge(value, values, coming=0, **how)
+        passes = value >= edge if maximizes else value <= edge
+        assert in_the_end is (Verdict.GOES_ON if passes else Verdict.ENDS)
+    reached = values[:so_far]
+    for value in reached:
+        early = judge(value, reached, coming=len(values) - len(reached), **how)
+        assert early in (Verdict.WAITS, judge(value, values, coming=0, **how))
 
 
 def test_what_is_undefined_never_goes_on() -> None:
     """Not even alone."""
-    assert not goes_on(float("nan"), [float("nan")], halving=3, maximizes=True)
+    assert judge(float("nan"), [float("nan")], coming=3, halving=3, maximizes=True) is Verdict.ENDS
     assert math.isnan(best_so_far([None, None], maximizes=True))
     assert best_so_far([None, 0.25, 0.5], maximizes=False) == 0.25
 
@@ -123,3 +138,17 @@ def test_trials_are_packed_where_it_pays(population, batch_size, device, kernel,
     """As the sweep says; else on a GPU, and on a CPU small networks that no kernel trains."""
     sweep = SweepConfig(folder=Path("sweep"), population=population)
     assert packs_well(sweep, (256, 256, 128), batch_size, torch.device(device), kernel=kernel) is expected
+
+
+def test_tpe_learns_from_trials_that_wait() -> None:
+    """None of the thirty has ended; what comes next lies nearer to the best of them than chance would have it."""
+    study = optuna.create_study(direction="maximize", sampler=make_sampler(SweepConfig(folder=Path("sweep"))))
+    space = {"dropout": FloatDistribution(0, 1)}
+    drawn = []
+    for _ in range(60):
+        trial = study.ask(space)
+        drawn.append(trial.params["dropout"])
+        if trial.number < 30:
+            trial.report(-abs(drawn[-1] - 0.3), 8)
+    assert not any(trial.state.is_finished() for trial in study.trials)
+    assert np.mean(np.abs(np.array(drawn[30:]) - 0.3)) < 0.15

@@ -98,21 +98,26 @@ def test_a_sweep_tries_heads(sweep) -> None:
         assert load_regressor(run.weights)[1]["head"] == best.params["head"]
 
 
-@pytest.mark.parametrize(("objective", "better"), [("spearman", max), ("rmse", min)])
-def test_a_rung_judges_by_the_best_so_far(sweep, objective, better) -> None:
-    """One trial after another: replayed from the curves on disk, each ends at the rung where it falls behind."""
-    sweep(16, objective=objective, sampler="random", population="off", halving=2)
-    reached: dict[int, list[float]] = {2: [], 4: [], 8: []}
-    for row in pq.read_table(sweep.folder / "sweep.parquet").to_pylist():
-        metrics = RunDir(sweep.folder / "trials" / f"{row['trial']:05d}").metrics
-        values = [json.loads(line)[f"valid_{objective}"] for line in metrics.read_text().splitlines()]
-        end = 9
-        for rung, others in reached.items():
-            others.append(better(values[:rung]))
-            if sorted(others, reverse=better is max).index(others[-1]) >= max(1, len(others) // 2):
-                end = rung
-                break
-        assert row["epochs"] == end
+@pytest.mark.parametrize(
+    ("objective", "better", "population"), [("spearman", max, "off"), ("rmse", min, "off"), ("spearman", max, 3)]
+)
+def test_the_best_so_far_go_on_from_a_rung(sweep, objective, better, population) -> None:
+    """By the curves on disk: of all that reached a rung the better half go on, and what equals its last."""
+    sweep(16, objective=objective, sampler="random", population=population, halving=2)
+    table = pq.read_table(sweep.folder / "sweep.parquet").to_pylist()
+    assert {row["state"] for row in table} == {"complete", "pruned"}
+    ended = {row["trial"]: row["epochs"] for row in table}
+    alive = {}
+    for trial in ended:
+        metrics = RunDir(sweep.folder / "trials" / f"{trial:05d}").metrics
+        alive[trial] = [json.loads(line)[f"valid_{objective}"] for line in metrics.read_text().splitlines()]
+    for rung in (2, 4, 8):
+        worth = {trial: better(values[:rung]) for trial, values in alive.items()}
+        edge = sorted(worth.values(), reverse=better is max)[max(1, len(worth) // 2) - 1]
+        going = {trial for trial, value in worth.items() if better(value, edge) == value}
+        assert {ended[trial] for trial in alive.keys() - going} == {rung}
+        alive = {trial: alive[trial] for trial in going}
+    assert {ended[trial] for trial in alive} == {9}
 
 
 def test_a_sweep_goes_on_with_more_trials(sweep) -> None:
