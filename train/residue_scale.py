@@ -16,6 +16,8 @@ _SEQUENCES = 1024
 They have 200,000 residues and more, by which a deviation is known to some thousandths: all of a large store would take
 as long as an epoch.
 """
+_ROWS = 512
+"""Residues at a time in float64; larger pieces of ever other sizes tore the allocator's memory up (400 MB of holes)."""
 _CONSTANT = 1e-12
 """A variance below this share of the largest squared mean is rounding: the column carries nothing."""
 
@@ -41,8 +43,8 @@ class ResidueScale(nn.Module):
         some = used_U[np.linspace(0, len(used_U) - 1, min(len(used_U), _SEQUENCES)).astype(np.int64)]
         total, mean_D = 0, torch.zeros(matrix.dim, dtype=torch.float64)
         square_D = torch.zeros_like(mean_D)
-        for index_B in residue_blocks(matrix, some):
-            vector_TD = torch.from_numpy(matrix.gather_residues(index_B)).double()
+        blocks = (torch.from_numpy(matrix.gather_residues(index_B)) for index_B in residue_blocks(matrix, some))
+        for vector_TD in (part_TD.double() for block_TD in blocks for part_TD in block_TD.split(_ROWS)):
             count, block_D = len(vector_TD), vector_TD.mean(dim=0)
             apart_D = block_D - mean_D  # two sets join as Chan, Golub and LeVeque (1979) say
             square_D += (vector_TD - block_D).square_().sum(dim=0) + apart_D**2 * (total * count / (total + count))
