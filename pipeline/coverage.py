@@ -41,7 +41,7 @@ class TrialCounts:
     pruned: int
     failed: int
     open: int
-    """In work, or left by a worker that stopped or died."""
+    """In work, waiting at a rung, or left by a worker that stopped or died."""
 
 
 def count_trials(config: Config) -> TrialCounts | None:

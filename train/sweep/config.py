@@ -25,7 +25,7 @@ class SweepConfig:
     seed: int = 0
     """Seeds the sampler."""
     halving: int = 8
-    """Of the trials at a rung, one in so many goes on, the best so far; the rest end. 0: all go on."""
+    """Of the trials at a rung, one in so many goes on, the best so far, and at least `best`. 0: all do."""
     first_rung: int = 8
     """Epochs of the first rung; each next one has `halving` times as many."""
     best: int = 5

@@ -25,17 +25,18 @@ def best_so_far(values: Iterable[float | None], *, maximizes: bool) -> float:
     return (max if maximizes else min)(known, default=math.nan)
 
 
-def judge(value: float, reached: Sequence[float], *, coming: int, halving: int, maximizes: bool) -> Verdict:
+def judge(value: float, reached: Sequence[float], *, coming: int, halving: int, least: int, maximizes: bool) -> Verdict:
     """Tell what becomes of a trial at a rung.
 
     Args:
         value: The best that its objective was so far; one that is not finite ends.
         reached: The values of all trials that reached the rung so far, its own among them.
         coming: Trials that may reach it yet.
-        halving: Of so many, one goes on, and at least the best.
+        halving: Of so many, one goes on.
+        least: So many go on anyway, where there are as many.
         maximizes: Whether the highest value is the best.
     """
-    places = max(1, (len(reached) + coming) // halving)
+    places = max(least, (len(reached) + coming) // halving)
     better = sum(other > value if maximizes else other < value for other in reached)
     if not math.isfinite(value) or better >= places:
         return Verdict.ENDS

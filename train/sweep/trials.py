@@ -142,8 +142,14 @@ class Trials:
         there = [trial.intermediate_values[rung] for trial in counted if rung in trial.intermediate_values]
         under_way = [trial for trial in counted if trial.state == TrialState.RUNNING]
         coming = sum(rung not in trial.intermediate_values for trial in under_way) + max(0, wanted - len(counted))
-        config = self._config
-        return judge(reached[rung], there, coming=coming, halving=config.halving, maximizes=config.maximizes)
+        return judge(
+            reached[rung],
+            there,
+            coming=coming,
+            halving=self._config.halving,
+            least=self._config.best,
+            maximizes=self._config.maximizes,
+        )
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         """Record how a trial ended."""

@@ -100,12 +100,13 @@ def test_rungs_and_directions() -> None:
     values=st.lists(st.floats(0, 1), min_size=1, max_size=40),
     so_far=st.integers(1, 40),
     halving=st.integers(2, 5),
+    least=st.integers(1, 6),
     maximizes=st.booleans(),
 )
-def test_the_best_of_all_go_on_and_none_ends_or_goes_on_too_soon(values, so_far, halving, maximizes) -> None:
+def test_the_best_of_all_go_on_and_none_ends_or_goes_on_too_soon(values, so_far, halving, least, maximizes) -> None:
     """Counted by sorting; of equal trials at a rung's edge all go on. What is said early holds in the end."""
-    how = {"halving": halving, "maximizes": maximizes}
-    edge = sorted(values, reverse=maximizes)[max(1, len(values) // halving) - 1]
+    how = {"halving": halving, "least": least, "maximizes": maximizes}
+    edge = sorted(values, reverse=maximizes)[min(len(values), max(least, len(values) // halving)) - 1]
     for value in values:
         in_the_end = judge(value, values, coming=0, **how)
         passes = value >= edge if maximizes else value <= edge
@@ -118,7 +119,7 @@ def test_the_best_of_all_go_on_and_none_ends_or_goes_on_too_soon(values, so_far,
 
 def test_what_is_undefined_never_goes_on() -> None:
     """Not even alone."""
-    assert judge(float("nan"), [float("nan")], coming=3, halving=3, maximizes=True) is Verdict.ENDS
+    assert judge(float("nan"), [float("nan")], coming=3, halving=3, least=1, maximizes=True) is Verdict.ENDS
     assert math.isnan(best_so_far([None, None], maximizes=True))
     assert best_so_far([None, 0.25, 0.5], maximizes=False) == 0.25
 

@@ -102,7 +102,7 @@ def test_a_sweep_tries_heads(sweep) -> None:
     ("objective", "better", "population"), [("spearman", max, "off"), ("rmse", min, "off"), ("spearman", max, 3)]
 )
 def test_the_best_so_far_go_on_from_a_rung(sweep, objective, better, population) -> None:
-    """By the curves on disk: of all that reached a rung the better half go on, and what equals its last."""
+    """By the curves on disk: of all that reached a rung the better half go on, three at least, and what equals them."""
     sweep(16, objective=objective, sampler="random", population=population, halving=2)
     table = pq.read_table(sweep.folder / "sweep.parquet").to_pylist()
     assert {row["state"] for row in table} == {"complete", "pruned"}
@@ -113,9 +113,9 @@ def test_the_best_so_far_go_on_from_a_rung(sweep, objective, better, population)
         alive[trial] = [json.loads(line)[f"valid_{objective}"] for line in metrics.read_text().splitlines()]
     for rung in (2, 4, 8):
         worth = {trial: better(values[:rung]) for trial, values in alive.items()}
-        edge = sorted(worth.values(), reverse=better is max)[max(1, len(worth) // 2) - 1]
+        edge = sorted(worth.values(), reverse=better is max)[max(3, len(worth) // 2) - 1]
         going = {trial for trial, value in worth.items() if better(value, edge) == value}
-        assert {ended[trial] for trial in alive.keys() - going} == {rung}
+        assert {ended[trial] for trial in alive.keys() - going} <= {rung}
         alive = {trial: alive[trial] for trial in going}
     assert {ended[trial] for trial in alive} == {9}
 
