@@ -1,7 +1,8 @@
 """A sweep: many trials on the vectors of one store, by any number of workers that share a folder.
 
 1. find the vectors of all pairs, split these once, and open the sweep's folder
-2. take up trials: those whose worker is gone, or new ones; train them until a rung or their end says stop
+2. take up trials: those whose worker is gone, those that need wait at a rung no longer, or new ones; train them to
+   the next rung or their end
 3. when there are none left, wait for the other workers' trials, or take them over
 4. write what came of it: the table of trials, what mattered, and the ensemble of the best
 """
