@@ -40,7 +40,7 @@ test: $(TESTABLE) ## run the tests
 test-slow: $(TESTABLE) ## run the tests that take minutes each
 	$(PYTEST) -m slow
 
-torture: $(TESTABLE) ## kill, fill and corrupt it at every point: half an hour
+torture: $(TESTABLE) ## kill, fill and corrupt it at every point: ten to thirty minutes
 	$(PYTEST) -m torture
 
 fuzz: $(TESTABLE) ## feed whatever reads files with damaged ones: five minutes
