@@ -74,7 +74,7 @@ batch_size = {choice = [64, 128, 256]}
 @click.option("--sampler", type=click.Choice(["random", "tpe"]), default="random", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
 def main(*, trials: int, pairs: int, seeds: tuple[int, ...], sampler: str, out: Path) -> None:
-    """Measure a sweep against plain Optuna, and write a record, anew after each seed: a round takes an hour."""
+    """Measure a sweep against plain Optuna, and write a record, anew after each seed: a round takes up to an hour."""
     machine = describe()
     words = f"--trials {trials} --pairs {pairs} --sampler {sampler} " + " ".join(f"--seed {seed}" for seed in seeds)
     rounds: dict[int, Any] = {}

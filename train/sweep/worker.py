@@ -22,8 +22,8 @@ _GPU_MEMBERS = 64
 _CPU_PAYS_BELOW = 1 << 24
 """Weights times pairs of a batch up to which a pack is faster on a CPU than one training after another.
 
-Measured (benchmarks/NOTES.md): 1.4 times at 2^23.6, 0.8 times at 2^24.6; the products of larger networks fill the
-processor by themselves, and a pack's do not stay in its cache.
+Measured in fp32 (benchmarks/NOTES.md): 1.15 times at 2^23.6, 1.02 at 2^24.6, 0.97 above; the products of larger
+networks fill the processor by themselves, and a pack's do not stay in its cache.
 """
 
 
