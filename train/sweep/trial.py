@@ -115,6 +115,7 @@ class Judge:
         self._claimed = claimed
         self._objective = f"valid_{config.objective}"
         self._maximizes = config.maximizes
+        self._epochs = epochs
         self._rungs = config.rungs(epochs)
         self._trainer = trainer
         self.verdict = Verdict.GOES_ON
@@ -122,8 +123,11 @@ class Judge:
     def __call__(self, line: Line) -> None:
         """Look at the trial after an epoch."""
         if line["epoch"] in self._rungs:
-            values = (each[self._objective] for each in self._trainer.position.history)
-            self._claimed.report(line["epoch"], best_so_far(values, maximizes=self._maximizes))
+            history, left = self._trainer.position.history, self._epochs - line["epoch"]
+            values = (each[self._objective] for each in history)
+            seconds = sum(each["seconds"] for each in history) / len(history)
+            best = best_so_far(values, maximizes=self._maximizes)
+            self._claimed.report(line["epoch"], best, seconds_left=left * seconds)
             self.verdict = self._claimed.verdict()
 
 

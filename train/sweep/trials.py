@@ -24,6 +24,8 @@ DROPPED = "dropped"
 """Attribute of a trial that does not count: why it was never trained."""
 REASON = "reason"
 """Attribute of a failed trial: what went wrong."""
+LEFT = "seconds_left"
+"""Attribute of a trial that reached a rung: how long the rest of its epochs takes."""
 
 
 class Claimed:
@@ -38,9 +40,10 @@ class Claimed:
         self._trial = trial
         self._wanted = wanted
 
-    def report(self, epoch: int, value: float) -> None:
-        """Record the best that the objective was so far, at a rung, once."""
+    def report(self, epoch: int, value: float, *, seconds_left: float) -> None:
+        """Record the best that the objective was so far, at a rung, once; and how long the rest takes."""
         if epoch not in self._trials.reached(self.number):
+            self._trial.set_user_attr(LEFT, seconds_left)
             self._trial.report(value, epoch)
 
     def verdict(self) -> Verdict:
@@ -102,11 +105,14 @@ class Trials:
     def claim(self, wanted: int) -> Claimed | None:
         """Take up a trial that its worker left and that need not wait, or else a new one while they are too few.
 
+        The longest is first (Graham 1969, "Bounds on multiprocessing timing anomalies"): workers end close together.
+
         Returns:
             A trial that nobody else works on; None where there is nothing to do now.
         """
-        for frozen in self.counted():
-            if frozen.state != TrialState.RUNNING or self.verdict(frozen.number, wanted) is Verdict.WAITS:
+        under_way = [trial for trial in self.counted() if trial.state == TrialState.RUNNING]
+        for frozen in sorted(under_way, key=lambda trial: -trial.user_attrs.get(LEFT, 0.0)):
+            if self.verdict(frozen.number, wanted) is Verdict.WAITS:
                 continue
             if (claimed := self._take_up(frozen, wanted)) is not None:
                 return claimed

@@ -163,6 +163,22 @@ def test_a_trial_of_a_dead_worker_is_taken_up(sweep) -> None:
     assert [row["trial"] for row in pq.read_table(sweep.folder / "sweep.parquet").to_pylist()] == [0, 1, 3, 4]
 
 
+def test_the_longest_of_those_that_go_on_is_first(sweep) -> None:
+    """Left at a rung that all pass; taken up by the seconds that each said it has left."""
+    config = SweepConfig(folder=sweep.folder, space=SPACE, first_rung=2, best=3)
+    trials = Trials(sweep.folder, config, read_space(SPACE, {"lr": 1.0, "dropout": 0.5, "widths": (1,)}))
+    left = {0: 5.0, 1: 60.0, 2: 7.5}
+    claimed = [trials.claim(3) for _ in left]
+    for each in claimed:
+        each.report(2, 0.5, seconds_left=left[each.number])
+        each.owner.leave()
+    taken = [trials.claim(3) for _ in left]
+    assert [each.number for each in taken] == [1, 2, 0]
+    assert trials.claim(3) is None
+    for each in taken:
+        each.owner.leave()
+
+
 def test_a_diverging_trial_is_told_and_counts(sweep) -> None:
     """It fails with its reason, the others go on."""
     result = sweep(4, space={"lr": {"choice": (1e-2, 1e30)}, "clip": {"choice": (1e30,)}}, sampler="random", seed=1)
