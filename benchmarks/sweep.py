@@ -8,8 +8,9 @@ so that the two go their own ways. Plain Optuna trains one trial after another t
 the vectors once.
 
 A kept trial is the very same training on both sides, so that of the same trials the best of those that halving kept is
-at most the best of all. What that costs, and what the ensemble of a sweep brings, is told with the interval that chance
-in the validation pairs leaves: both differences on the same resamples of them.
+at most the best of all. What that costs, and what the ensemble that a sweep ends with brings, is told with the interval
+that chance in the validation pairs leaves: all differences on the same resamples of them. Plain Optuna ends with its
+best trial; an ensemble of its best is made here, for comparison, by no one's clock.
 """
 
 import json
@@ -30,13 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.machine import describe
+from benchmarks.sweep_score import above, together
 from benchmarks.workloads import BUILTIN
 from pipeline.demo import write_demo
 from pipeline.demo_pairs import demo_rows
-from train.metrics import spearman
-from train.result import scored_rows
 
-_RESAMPLES = 1_000
 _RESULTS = Path(__file__).parent / "results"
 _TABLE = "ch65_si06.parquet"
 
@@ -74,7 +73,7 @@ batch_size = {choice = [64, 128, 256]}
 @click.option("--sampler", type=click.Choice(["random", "tpe"]), default="random", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=_RESULTS, help="Folder of the record.")
 def main(*, trials: int, pairs: int, seeds: tuple[int, ...], sampler: str, out: Path) -> None:
-    """Measure a sweep against plain Optuna, and write a record, anew after each seed: a round takes up to an hour."""
+    """Measure a sweep against plain Optuna, and write a record after each seed of all so far: up to an hour each."""
     machine = describe()
     words = f"--trials {trials} --pairs {pairs} --sampler {sampler} " + " ".join(f"--seed {seed}" for seed in seeds)
     rounds: dict[int, Any] = {}
@@ -88,14 +87,20 @@ def main(*, trials: int, pairs: int, seeds: tuple[int, ...], sampler: str, out: 
                 "machine": asdict(machine),
                 "command": f"python -m benchmarks.sweep {words}",
                 "table": source,
+                "seeds": seeds,
                 "rounds": rounds,
             }
-            text = _markdown(record, f"{machine.cpu}, {machine.cores} cores, load {machine.load} at the start")
-            out.mkdir(parents=True, exist_ok=True)
-            stem = f"sweep-{record['date']}"
-            (out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-            (out / f"{stem}.md").write_text(text, "utf-8")
-    click.echo(text)
+            click.echo(_write(record, out))
+
+
+def _write(record: dict[str, Any], out: Path) -> str:
+    """Write a record as JSON and as Markdown, which comes back."""
+    text = _markdown(record)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f"sweep-{record['date']}-seeds-" + "-".join(map(str, record["seeds"]))
+    (out / f"{stem}.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (out / f"{stem}.md").write_text(text, "utf-8")
+    return text
 
 
 def _prepare(folder: Path, pairs: int) -> str:
@@ -130,23 +135,11 @@ def _round(folder: Path, trials: int, seed: int, sampler: str, *, ours_first: bo
         }
         click.echo(f"seed {seed}: {name}, {found[name]['seconds']:.0f} s, best {best['best']:.4f}", err=True)
     ours, plain = (found[name]["runs"] for name in ways)
-    for name, runs in (("best", ours[:1]), ("ensemble", ours)):
-        found["bindcache sweep"][f"{name}_above"] = _above(runs, plain)
+    for each in found.values():
+        each["ensemble"], each["ensemble_test"] = (together(each["runs"], part) for part in ("valid", "test"))
+    compared = {"best": (ours[:1], plain[:1]), "ensemble": (ours, plain[:1]), "ensemble_ensemble": (ours, plain)}
+    found["bindcache sweep"]["above"] = {name: above(*pair) for name, pair in compared.items()}
     return found
-
-
-def _above(ours: list[str], plain: list[str]) -> list[float]:
-    """Tell how far the validation Spearman of the mean of runs lies above that of others: itself, and 95 % of it."""
-    tables = [[pq.read_table(Path(run) / "predictions.parquet") for run in runs] for runs in (ours, plain)]
-    valid = scored_rows(tables[0][0], "valid")
-    target_N = tables[0][0]["target"].to_numpy()[valid]
-    means = [np.mean([table["prediction"].to_numpy()[valid] for table in each], axis=0) for each in tables]
-    rng = np.random.default_rng(0)
-    whole = np.arange(len(target_N))
-    drawn = [whole, *(rng.choice(whole, len(whole)) for _ in range(_RESAMPLES))]
-    scores = np.array([[spearman(target_N[rows], mean_N[rows]) for mean_N in means] for rows in drawn], float)
-    above = scores[:, 0] - scores[:, 1]
-    return [float(above[0]), *np.percentile(above[1:], [2.5, 97.5]).tolist()]
 
 
 def _processor_seconds() -> float:
@@ -159,13 +152,11 @@ def _ours(folder: Path, trials: int, seed: int, sampler: str) -> dict[str, Any]:
     sets = [word for name, value in chosen.items() for word in ("--set", f"sweep.{name}={value}")]
     said = _run("pipeline", "sweep", "--config", str(folder / "config.toml"), "--trials", str(trials), *sets, "--json")
     result = json.loads(said)
-    best, ensemble = result["best"][0], result["ensemble"]
+    best = result["best"][0]
     return {
         "runs": [each["run"] for each in result["best"]],
         "best": best["value"],
         "test": best["test"]["spearman"],
-        "ensemble": ensemble["valid"]["spearman"],
-        "ensemble_test": ensemble["test"]["spearman"],
         **{key: result[key] for key in ("complete", "pruned", "failed", "epochs")},
     }
 
@@ -189,12 +180,14 @@ def _run(module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _markdown(record: dict[str, Any], machine: str) -> str:
+def _markdown(record: dict[str, Any]) -> str:
+    machine = record["machine"]
     lines = [
         f"# Sweep, {record['date']}",
         "",
-        f"* `{record['command']}`, commit {record['machine']['commit']}",
-        f"* {machine}; {record['table']}, vectors of the demo's encoders",
+        f"* `{record['command']}`, commit {machine['commit']}",
+        f"* {machine['cpu']}, {machine['cores']} cores, load {machine['load']} at the start",
+        f"* {record['table']}, vectors of the demo's encoders",
         "",
         "| seed | | seconds | faster | of processors | less | best validation Spearman | its test Spearman "
         "| ensemble's | its test | epochs | to the end |",
@@ -203,18 +196,21 @@ def _markdown(record: dict[str, Any], machine: str) -> str:
     for seed, found in record["rounds"].items():
         slow, busy = (found["plain Optuna"][name] for name in ("seconds", "processor_seconds"))
         for name, each in found.items():
-            together = f"{each['ensemble']:.4f} | {each['ensemble_test']:.4f}" if "ensemble" in each else " | "
             lines.append(
                 f"| {seed} | {name} | {each['seconds']:.0f} | {slow / each['seconds']:.2f} | "
                 f"{each['processor_seconds']:.0f} | {busy / each['processor_seconds']:.2f} | {each['best']:.4f} | "
-                f"{each['test']:.4f} | {together} | {each['epochs']:,} | {each['complete']} |"
+                f"{each['test']:.4f} | {each['ensemble']:.4f} | "
+                f"{each['ensemble_test']:.4f} | {each['epochs']:,} | {each['complete']} |"
             )
     for seed, found in record["rounds"].items():
-        best, ensemble = (
-            "{:+.4f} ({:+.4f} to {:+.4f})".format(*found["bindcache sweep"][f"{name}_above"])
-            for name in ("best", "ensemble")
+        best, ensemble, both = (
+            "{:+.4f} ({:+.4f} to {:+.4f})".format(*above) for above in found["bindcache sweep"]["above"].values()
         )
-        lines += ["", f"Seed {seed}, above plain Optuna's best: the best trial {best}, the ensemble {ensemble}."]
+        lines += [
+            "",
+            f"Seed {seed}, above plain Optuna's best: the best trial {best}, the ensemble {ensemble}; "
+            f"above an ensemble of plain Optuna's best: the ensemble {both}.",
+        ]
     foot = (
         "Seconds: the whole command, imports included. The same space, sampler, trainer and pairs; plain Optuna "
         "trains every trial to its end, one after another, and reads the vectors once."

@@ -44,10 +44,11 @@ def sweep_plainly(request: dict[str, Any]) -> dict[str, Any]:
         assert result.test is not None
         study.tell(trial, result.valid["spearman"])
         found.append((result.valid["spearman"], result.test["spearman"], result.epochs, str(run)))
-    best = max(found)
+    found.sort(reverse=True)
     epochs = sum(each[2] for each in found)
     counts = {"complete": len(found), "pruned": 0, "failed": 0, "epochs": epochs}
-    return {"runs": [best[3]], "best": best[0], "test": best[1], **counts}
+    runs = [each[3] for each in found[: config.sweep.best]]
+    return {"runs": runs, "best": found[0][0], "test": found[0][1], **counts}
 
 
 if __name__ == "__main__":
