@@ -38,7 +38,7 @@ test: $(TESTABLE) ## run the tests
 	$(PYTEST) -m "not slow and not torture"
 
 test-slow: $(TESTABLE) ## run the tests that take minutes each
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -o faulthandler_timeout=1800
 
 torture: $(TESTABLE) ## kill, fill and corrupt it at every point: ten to thirty minutes
 	$(PYTEST) -m torture
