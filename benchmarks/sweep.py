@@ -204,7 +204,7 @@ def _markdown(record: dict[str, Any]) -> str:
             )
     for seed, found in record["rounds"].items():
         best, ensemble, both = (
-            "{:+.4f} ({:+.4f} to {:+.4f})".format(*above) for above in found["bindcache sweep"]["above"].values()
+            "{:+.4f} ({:+.4f} to {:+.4f})".format(*gap) for gap in found["bindcache sweep"]["above"].values()
         )
         lines += [
             "",
