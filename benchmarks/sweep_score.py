@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from train.intervals import Float
 from train.metrics import spearman
 from train.result import scored_rows
+from train.sweep.ensemble import mean_and_spread
 
 _RESAMPLES = 1_000
-
-Float = npt.NDArray[np.float64]
 
 
 def together(runs: list[str], part: str) -> float | None:
@@ -36,5 +35,5 @@ def _mean(runs: list[str], part: str) -> tuple[Float, Float]:
     """Read pKd and the mean prediction of runs of the pairs of `part`, [N] each."""
     tables = [pq.read_table(Path(run) / "predictions.parquet") for run in runs]
     rows = scored_rows(tables[0], part)
-    prediction_KN = np.stack([table["prediction"].to_numpy()[rows] for table in tables])
-    return tables[0]["target"].to_numpy()[rows], prediction_KN.mean(axis=0, dtype=np.float64)
+    mean_N, _ = mean_and_spread(np.stack([table["prediction"].to_numpy()[rows] for table in tables]))
+    return tables[0]["target"].to_numpy()[rows], mean_N
